@@ -1,0 +1,14 @@
+"""Errors that are the user's to mend, and the words that help to mend them."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake in what the user gave: the message says what was expected, what was found, what to do."""
+
+
+def did_you_mean(name: str, options: Iterable[str]) -> str:
+    """` Did you mean 'x'?` for the option nearest to `name`, or an empty string where none is near."""
+    near = difflib.get_close_matches(name, list(options), n=1, cutoff=0.5)
+    return f" Did you mean '{near[0]}'?" if near else ""

@@ -1,0 +1,149 @@
+"""What every objective is: tensors in, loss out, in two phases.
+
+The engine runs the teacher on the original texts, asks `Objective.pseudo_label` for targets and weights, drops the
+rows of weight 0, runs the student on the labelled and the kept rows in one pass, and asks `Objective.loss`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from uda.errors import UserError
+
+
+def _identity(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where training stands, and how values cross processes (identities on one process).
+
+    progress: completed steps / num_steps, in [0, 1].
+    gather: concatenates the rows of all processes, in rank order, without gradient; for state.
+    sum: adds a tensor over all processes, differentiable; for denominators and means.
+    """
+
+    progress: float
+    gather: Callable[[Tensor], Tensor] = _identity
+    sum: Callable[[Tensor], Tensor] = _identity
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """The teacher's answer for the U unlabelled rows of one step on this process.
+
+    probs: targets [U, K]. weight: [U], at least 0; rows of weight 0 never reach the student.
+    normalizer: scalar, what the sum over rows is divided by; it spans the whole step on all processes, so that a
+    part of the rows (a micro-batch) keeps the right scale.
+    """
+
+    probs: Tensor
+    weight: Tensor
+    normalizer: Tensor
+
+    @classmethod
+    def none(cls, num_classes: int, like: Tensor) -> "PseudoLabels":
+        """Pseudo-labels of no row at all: a supervised step, or a micro-batch of labelled rows only."""
+        return cls(like.new_zeros(0, num_classes), like.new_zeros(0), like.new_ones(()))
+
+    def select(self, rows: Tensor) -> "PseudoLabels":
+        """The pseudo-labels of some rows, by mask or index; the normaliser stays that of the step."""
+        return PseudoLabels(self.probs[rows], self.weight[rows], self.normalizer)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One process's share of the global loss.
+
+    total: scalar with gradient. metrics: detached scalars; added over micro-batches and processes they give the
+    value of the step.
+    """
+
+    total: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(nn.Module, ABC):
+    """A semi-supervised objective; its only state is registered buffers.
+
+    num_classes: K. num_unlabeled: how many unlabelled rows there are, for objectives that keep a number per row.
+    supervised_steps: steps on labelled rows alone before the consistency loss joins (below 1 a share of the steps).
+    teacher_decay: 0: the student teaches, in train mode; otherwise the decay of an exponential moving average of
+    the student that teaches in eval mode, a copy of the student when the supervised steps end.
+    prefill_rows: unlabelled rows that the teacher labels, for the objective's state alone, when they end.
+    """
+
+    teacher_rows = "unlabeled"  # "all": the labelled rows join the teacher pass; "none": there is no teacher
+    student_view = "strong"  # "weak": the student sees the original text
+    sums_over_rows = True  # False: the loss is no sum over rows, so gradient accumulation is refused
+
+    def __init__(
+        self,
+        num_classes: int,
+        num_unlabeled: int,
+        supervised_steps: float = 0,
+        teacher_decay: float = 0.0,
+        prefill_rows: int = 0,
+    ) -> None:
+        super().__init__()
+        check_number("num_classes", num_classes, low=2)
+        check_number("num_unlabeled", num_unlabeled, low=0)
+        check_number("supervised_steps", supervised_steps, low=0)
+        check_number("teacher_decay", teacher_decay, low=0, high=1)
+        check_number("prefill_rows", prefill_rows, low=0)
+        self.num_classes = num_classes
+        self.num_unlabeled = num_unlabeled
+        self.supervised_steps = supervised_steps
+        self.teacher_decay = teacher_decay
+        self.prefill_rows = prefill_rows
+
+    @abstractmethod
+    def pseudo_label(
+        self, weak: Tensor, index: Tensor, context: Context, labeled: Tensor | None = None
+    ) -> PseudoLabels:
+        """Targets and weights from the teacher's logits `weak` [U, K]; `index` [U] names the unlabelled rows.
+
+        `labeled` holds the teacher's logits of the labelled rows where `teacher_rows` is "all".
+        """
+
+    @abstractmethod
+    def loss(self, labeled: Tensor, labels: Tensor, unlabeled: Tensor, pseudo: PseudoLabels, context: Context) -> Loss:
+        """The loss from the student's logits of the labelled rows [B, K] and of the kept rows, in order.
+
+        `pseudo` has all U rows of the step (or of the micro-batch), kept or not.
+        """
+
+
+def check_number(
+    name: str, value: Any, low: float | None = None, high: float | None = None, optional: bool = False
+) -> None:
+    """Refuse a value that is no number within [low, high]; None passes where it is `optional`."""
+    if value is None and optional:
+        return
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and (low is None or value >= low) and (high is None or value <= high):
+        return
+    bounds = " ".join([f"of at least {low}" * (low is not None), f"and at most {high}" * (high is not None)]).strip()
+    raise UserError(
+        f"objective.{name}: expected a number {bounds}{' or null' * optional}, found {value!r}. "
+        f"Set objective.{name} to such a value."
+    )
+
+
+def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
+    """Refuse a value that is not among the choices."""
+    if value not in choices:
+        raise UserError(
+            f"objective.{name}: expected one of {', '.join(choices)}, found {value!r}. "
+            f"Set objective.{name} to one of them."
+        )
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Half-precision logits as float32; float64 stays."""
+    return logits if logits.dtype in (torch.float32, torch.float64) else logits.float()

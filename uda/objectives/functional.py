@@ -1,0 +1,60 @@
+"""The pieces of the losses as pure functions."""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from uda.objectives.base import Context, at_least_float32
+
+TSA_SCHEDULES = ("none", "linear", "log", "exp")
+
+
+def tsa_threshold(progress: float, schedule: str, num_classes: int) -> float:
+    """Training signal annealing: the true-class probability above which a labelled row is dropped.
+
+    eta = alpha * (1 - 1/K) + 1/K with alpha = p (linear), 1 - exp(-5p) (log) or exp(5(p - 1)) (exp); 1 for `none`,
+    which no probability exceeds. Source: arXiv 1904.12848, section 2.3 and figure 2.
+    """
+    if schedule == "none":
+        return 1.0
+    alpha = {
+        "linear": progress,
+        "log": 1 - math.exp(-5 * progress),
+        "exp": math.exp(5 * (progress - 1)),
+    }[schedule]
+    return alpha * (1 - 1 / num_classes) + 1 / num_classes
+
+
+def annealed_cross_entropy(
+    logits: Tensor, labels: Tensor, threshold: float, context: Context
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Cross-entropy of the rows whose true-class probability is not above `threshold`.
+
+    logits [B, K], labels [B]. Returns this process's share of sum / max(rows kept on all processes, 1) and metrics.
+    With no rows on this process (a micro-batch of unlabelled rows) the share is 0 and no process is asked.
+    """
+    if len(labels) == 0:
+        return logits.sum(), {}
+    log_probs = F.log_softmax(at_least_float32(logits), dim=-1)
+    true_class = log_probs.gather(1, labels[:, None]).squeeze(1)
+    kept = (true_class.detach().exp() <= threshold) if threshold < 1 else torch.ones_like(labels, dtype=torch.bool)
+    counts = torch.stack([kept.sum(), torch.as_tensor(len(labels), device=kept.device)]).to(log_probs.dtype)
+    num_kept, num_rows = context.sum(counts).unbind()
+    loss = -(true_class * kept).sum() / num_kept.clamp(min=1)
+    return loss, {
+        "loss/supervised": loss.detach(),
+        "tsa/threshold": threshold * counts[1] / num_rows,
+        "tsa/kept_share": counts[0] / num_rows,
+    }
+
+
+def tempered(logits: Tensor, temperature: float | None) -> Tensor:
+    """logits / T; a T of None or at most 0 means no tempering."""
+    return logits if temperature is None or temperature <= 0 else logits / temperature
+
+
+def kl_divergence(target: Tensor, log_prediction: Tensor) -> Tensor:
+    """KL(target || prediction) per row, [N, K] and [N, K] to [N]; classes of target probability 0 add nothing."""
+    return (torch.xlogy(target, target) - target * log_prediction).sum(dim=-1)
