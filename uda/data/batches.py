@@ -1,0 +1,213 @@
+"""One loader: a sampler that says which rows make a step, and the tensors made of them."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from uda.data.tokens import TokenStore
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Right-padded rows: ids and mask [N, L]."""
+
+    ids: Tensor
+    mask: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, rows: Tensor | slice) -> "Tokens":
+        """Some rows, cut to the longest of them."""
+        ids, mask = self.ids[rows], self.mask[rows]
+        longest = int(mask.sum(dim=1).max()) if len(ids) else 0
+        return Tokens(ids[:, :longest], mask[:, :longest])
+
+    def followed_by(self, other: "Tokens", pad_id: int) -> "Tokens":
+        """The rows of both, padded to the longer."""
+        length = max(self.ids.shape[1], other.ids.shape[1])
+        pad = torch.nn.functional.pad
+        ids = [pad(part.ids, (0, length - part.ids.shape[1]), value=pad_id) for part in (self, other)]
+        mask = [pad(part.mask, (0, length - part.mask.shape[1])) for part in (self, other)]
+        return Tokens(torch.cat(ids), torch.cat(mask))
+
+    def to(self, device: torch.device) -> "Tokens":
+        return Tokens(self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True))
+
+
+def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> Tokens:
+    """Rows of token ids as one padded block."""
+    length = max((len(row) for row in rows), default=0)
+    ids = np.full((len(rows), length), pad_id, dtype=np.int64)
+    mask = np.zeros((len(rows), length), dtype=np.int64)
+    for number, row in enumerate(rows):
+        ids[number, : len(row)] = row
+        mask[number, : len(row)] = 1
+    return Tokens(torch.from_numpy(ids), torch.from_numpy(mask))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The rows of one step on one process: labelled, and unlabelled in both views; `index` names the latter."""
+
+    labeled: Tokens
+    labels: Tensor
+    weak: Tokens
+    strong: Tokens
+    index: Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        return Batch(
+            self.labeled.to(device),
+            self.labels.to(device),
+            self.weak.to(device),
+            self.strong.to(device),
+            self.index.to(device),
+        )
+
+
+class RowStream:
+    """An infinite, seeded stream of batches of rows: each row once an epoch, batches of like length.
+
+    The stream is one random permutation of the rows after another. It is cut into groups of batches; within a
+    group rows are sorted by length and cut into batches, which come in random order. A group is at most an eighth
+    of an epoch, so that batches stay random where there are few rows. Batch i is a function of (seed, i) alone.
+    """
+
+    _MAX_GROUP = 50
+
+    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, stream: int) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.stream = stream
+        self.group_size = max(1, min(self._MAX_GROUP, len(lengths) // (8 * batch_size)))
+        self._epoch = (-1, np.zeros(0, dtype=np.int64))
+        self._group = (-1, np.zeros((0, 0), dtype=np.int64))
+
+    def batch(self, number: int) -> np.ndarray:
+        """The rows of a batch, [batch_size]."""
+        group, position = divmod(number, self.group_size)
+        if self._group[0] != group:
+            self._group = (group, self._make_group(group))
+        return self._group[1][position]
+
+    def _make_group(self, group: int) -> np.ndarray:
+        size = self.group_size * self.batch_size
+        rows = np.array([self._row(position) for position in range(group * size, (group + 1) * size)])
+        if self.group_size == 1:
+            return rows[None]
+        rows = rows[np.argsort(self.lengths[rows], kind="stable")].reshape(self.group_size, self.batch_size)
+        return rows[np.random.default_rng((self.seed, self.stream, 1, group)).permutation(self.group_size)]
+
+    def _row(self, position: int) -> int:
+        epoch, place = divmod(position, len(self.lengths))
+        if self._epoch[0] != epoch:
+            order = np.random.default_rng((self.seed, self.stream, 0, epoch)).permutation(len(self.lengths))
+            self._epoch = (epoch, order)
+        return int(self._epoch[1][place])
+
+
+@dataclass(frozen=True)
+class StepRows:
+    """The rows of one step on one process."""
+
+    step: int
+    labeled: np.ndarray
+    unlabeled: np.ndarray
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps [start, end) with so many rows each, over all processes."""
+
+    start: int
+    end: int
+    num_labeled: int
+    num_unlabeled: int
+
+
+class StepSampler(Sampler[StepRows]):
+    """The rows of the steps from `first_step` on, in order; process `rank` of `num_processes` takes every n-th."""
+
+    def __init__(
+        self,
+        labeled_lengths: np.ndarray,
+        unlabeled_lengths: np.ndarray,
+        phases: Sequence[Phase],
+        seed: int,
+        first_step: int = 0,
+        rank: int = 0,
+        num_processes: int = 1,
+    ) -> None:
+        self.labeled_lengths = labeled_lengths
+        self.unlabeled_lengths = unlabeled_lengths
+        self.phases = phases
+        self.seed = seed
+        self.first_step = first_step
+        self.rank = rank
+        self.num_processes = num_processes
+
+    def __iter__(self) -> Iterator[StepRows]:
+        for number, phase in enumerate(self.phases):
+            labeled = RowStream(self.labeled_lengths, phase.num_labeled, self.seed, stream=2 * number)
+            unlabeled = None
+            if phase.num_unlabeled:
+                unlabeled = RowStream(self.unlabeled_lengths, phase.num_unlabeled, self.seed, stream=2 * number + 1)
+            for step in range(max(phase.start, self.first_step), phase.end):
+                yield StepRows(
+                    step,
+                    self._share(labeled.batch(step - phase.start)),
+                    self._share(unlabeled.batch(step - phase.start))
+                    if unlabeled is not None
+                    else np.zeros(0, dtype=np.int64),
+                )
+
+    def _share(self, rows: np.ndarray) -> np.ndarray:
+        return rows[self.rank :: self.num_processes]
+
+
+class PairedRows(Dataset[Batch]):
+    """Token stores to batches: labelled rows, and original and augmented view of unlabelled rows.
+
+    strong: one store a copy of the augmentation; each step draws one copy for each row, by (seed, step, row).
+    """
+
+    def __init__(
+        self,
+        labeled: TokenStore,
+        labels: np.ndarray,
+        weak: TokenStore,
+        strong: Sequence[TokenStore],
+        pad_id: int,
+        seed: int,
+    ) -> None:
+        self.labeled = labeled
+        self.labels = labels
+        self.weak = weak
+        self.strong = strong
+        self.pad_id = pad_id
+        self.seed = seed
+
+    def __getitem__(self, rows: StepRows) -> Batch:
+        return Batch(
+            pad_rows([self.labeled[row] for row in rows.labeled], self.pad_id),
+            torch.from_numpy(self.labels[rows.labeled]),
+            pad_rows([self.weak[row] for row in rows.unlabeled], self.pad_id),
+            pad_rows([self._copy(rows.step, row)[row] for row in rows.unlabeled], self.pad_id),
+            torch.from_numpy(rows.unlabeled),
+        )
+
+    def _copy(self, step: int, row: int) -> TokenStore:
+        if len(self.strong) == 1:
+            return self.strong[0]
+        return self.strong[int(np.random.default_rng((self.seed, step, int(row))).integers(len(self.strong)))]
+
+
+def make_loader(rows: PairedRows, sampler: StepSampler) -> DataLoader[Batch]:
+    """The loader: the sampler emits a whole step, so nothing is left to collate."""
+    return DataLoader(rows, sampler=sampler, batch_size=None, pin_memory=torch.cuda.is_available())

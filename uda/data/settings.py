@@ -1,0 +1,59 @@
+"""What a user says about the data; see `configs/data/`."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+
+class Source(Enum):
+    """Where `labeled`, `unlabeled`, `test` and `dev` are found."""
+
+    files = "files"  # paths of CSV, JSONL or Parquet files
+    package = "package"  # paths inside the installed pip package `data.package`
+    hub = "hub"  # splits of the Hugging Face data set `data.repository`
+
+
+class Truncation(Enum):
+    """Which end of a text that is too long is kept."""
+
+    head = "head"
+    tail = "tail"
+    head_tail = "head_tail"  # a quarter from the head, the rest from the tail
+
+
+class Cleaning(Enum):
+    """What is removed from the raw text."""
+
+    none = "none"
+    html = "html"  # the markup of the IMDb reviews; see uda.data.cleaning
+
+
+@dataclass
+class DataSettings:
+    """One field a config key; a location is one name or a list of names."""
+
+    source: Source = Source.files
+    labeled: Any = None  # where the labelled rows are
+    unlabeled: Any = None  # where the unlabelled rows are; None: the rows of `labeled` that are not drawn
+    test: Any = None  # where the test rows are; None: `num_test` rows of `labeled`
+    dev: Any = None  # where the rows are that choose the best weights
+    package: str | None = None  # source=package: the pip package
+    repository: str | None = None  # source=hub: the data set
+    subset: str | None = None  # source=hub: its configuration
+    revision: str | None = None  # source=hub: a commit
+    sha256: dict[str, str] = field(default_factory=dict)  # source=package: the SHA-256 that files must have
+    where: dict[str, str] = field(default_factory=dict)  # keep the rows whose column has this value
+    text_column: str = "text"
+    label_column: str = "label"
+    id_column: str | None = None  # names rows, for `labeled_ids` and augment=files; None: rows count from 0
+    label_names: list[str] | None = None  # the classes; integer labels count into them; None: those found, sorted
+    label_descriptions: dict[str, list[str]] | None = None  # sentences a label; the classifier starts from them
+    cleaning: Cleaning = Cleaning.none
+    min_characters: int = 0  # unlabelled rows without a label and shorter than this are left out
+    num_labeled: int | None = None  # draw so many labelled rows, equally many a class; None: all
+    labeled_ids: str | None = None  # a file whose column `id` names the labelled rows
+    num_test: int = 0  # draw so many test rows of `labeled`, the same for every seed
+    keep_labeled: bool = False  # labelled rows stay among the unlabelled ones (the official recipe)
+    seed: int = 0  # of the draw of labelled rows
+    max_length: int = 128  # tokens, special ones included
+    truncation: Truncation = Truncation.head
