@@ -1,0 +1,25 @@
+"""Uniform word replacement, the paper's plain alternative to TF-IDF."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from uda.augmentation.word_replacement import Floats, WordReplacement
+from uda.augmentation.words import split_words
+
+
+class UniformReplacement(WordReplacement):
+    """Replaces each word, independently, by a word drawn uniformly from the distinct words of the corpus.
+
+    Source: "Unsupervised Data Augmentation for Consistency Training", arXiv 1904.12848, and its official
+    code.
+    """
+
+    def _fit(self, texts: Sequence[str]) -> tuple[list[str], Floats]:
+        vocabulary: set[str] = set()
+        for text in texts:
+            vocabulary.update(split_words(text))
+        return sorted(vocabulary), np.full(len(vocabulary), 1 / max(len(vocabulary), 1))
+
+    def _position_probabilities(self, words: list[str]) -> Floats:
+        return np.full(len(words), self.probability, dtype=float)
