@@ -1,0 +1,82 @@
+"""Probabilities of a model on rows of tokens, and the scores of probabilities."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from uda.data.batches import pad_rows
+from uda.data.tokens import TokenStore
+from uda.engine.model import logits_of
+from uda.engine.process import Process
+
+NUM_ECE_BINS = 15
+
+
+@torch.inference_mode()
+def predict(model: PreTrainedModel, store: TokenStore, pad_id: int, batch_size: int, process: Process) -> np.ndarray:
+    """The probabilities [N, K], float32, in the order of the store: dropout off, rows batched by length.
+
+    Each process takes every n-th batch; all get the whole.
+    """
+    was_training = model.training
+    model.eval()
+    order = np.argsort(store.lengths, kind="stable")[::-1]
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    mine = batches[process.rank :: process.count]
+    parts = []
+    with process.accelerator.autocast():
+        for rows in mine:
+            tokens = pad_rows([store[row] for row in rows], pad_id).to(process.device)
+            parts.append(torch.softmax(logits_of(model, tokens).float(), dim=-1).cpu().numpy())
+    model.train(was_training)
+    num_classes = int(model.config.num_labels or 0)
+    probs = np.concatenate(parts) if parts else np.zeros((0, num_classes), dtype=np.float32)
+    rows = np.concatenate(mine) if mine else np.zeros(0, dtype=np.int64)
+    result = np.empty((len(store), num_classes), dtype=np.float32)
+    result[process.gather_rows(rows)] = process.gather_rows(probs)
+    return result
+
+
+def score(probs: np.ndarray, labels: np.ndarray, label_names: list[str]) -> dict[str, Any]:
+    """Accuracy, error, macro-F1, per class, NLL (nats) and ECE of probabilities [N, K] against labels [N]."""
+    from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support
+
+    classes = np.arange(len(label_names))
+    predicted = probs.argmax(axis=1)
+    accuracy = float(accuracy_score(labels, predicted))
+    precision, recall, f1, support = precision_recall_fscore_support(
+        labels, predicted, labels=classes, zero_division=0.0
+    )
+    double = probs.astype(np.float64)
+    return {
+        "accuracy": accuracy,
+        "error": 1 - accuracy,
+        "macro_f1": float(f1.mean()),
+        "nll": float(log_loss(labels, double / double.sum(axis=1, keepdims=True), labels=classes)),
+        "ece": expected_calibration_error(probs, labels),
+        "num_rows": len(labels),
+        "per_class": {
+            name: {
+                "precision": float(precision[index]),
+                "recall": float(recall[index]),
+                "f1": float(f1[index]),
+                "support": int(support[index]),
+            }
+            for index, name in enumerate(label_names)
+        },
+    }
+
+
+def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, num_bins: int = NUM_ECE_BINS) -> float:
+    """Mean |accuracy - confidence| over equal-width bins (low, high] of confidence, weighted by rows.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
+    """
+    confidence = probs.max(axis=1).astype(np.float64)
+    correct = probs.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    gaps = np.zeros(num_bins)
+    np.add.at(gaps, bins, correct - confidence)
+    return float(np.abs(gaps).sum() / len(labels))

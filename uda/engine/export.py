@@ -1,0 +1,86 @@
+"""What a run leaves behind: the model folder, predictions, scores."""
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+_PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "hydra-core")
+
+
+def export_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
+    """Weights, tokenizer, label names and card under `folder`, written aside and renamed into place."""
+    aside = folder.with_name(f".writing-{folder.name}")
+    shutil.rmtree(aside, ignore_errors=True)
+    model.save_pretrained(aside)
+    tokenizer.save_pretrained(aside)
+    (aside / "README.md").write_text(card)
+    shutil.rmtree(folder, ignore_errors=True)
+    aside.rename(folder)
+
+
+def model_card(label_names: Sequence[str], encoder: str, num_labeled: int, scores: dict[str, Any]) -> str:
+    """A short README for the model folder."""
+    lines = [
+        "# Text classifier",
+        "",
+        f"Labels: {', '.join(label_names)}. Trained by `uda` from the encoder `{encoder}` with {num_labeled} labelled "
+        "texts and unlabelled ones.",
+        "",
+        f"Accuracy {100 * scores['accuracy']:.2f} % and macro-F1 {100 * scores['macro_f1']:.2f} % on "
+        f"{scores['num_rows']} test rows.",
+        "",
+        "```python",
+        "import uda  # for pooled heads; without it pass trust_remote_code=True",
+        "from transformers import pipeline",
+        "",
+        'classify = pipeline("text-classification", "path/to/this/folder", truncation=True)',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_predictions(path: Path, rows: pd.DataFrame, probs: np.ndarray, label_names: Sequence[str]) -> None:
+    """One row a text, in the order of the data: key, label, prediction, confidence and probability_<label>."""
+    table = pd.DataFrame(
+        {
+            "key": list(rows.key),
+            "label": [label_names[label] for label in rows.label],
+            "prediction": [label_names[label] for label in probs.argmax(axis=1)],
+            "confidence": probs.max(axis=1),
+            **{f"probability_{name}": probs[:, index] for index, name in enumerate(label_names)},
+        }
+    )
+    aside = path.with_name(f".writing-{path.name}")
+    table.to_parquet(aside, index=False)
+    aside.rename(path)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """JSON under `path`, written aside and renamed into place."""
+    aside = path.with_name(f".writing-{path.name}")
+    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    aside.rename(path)
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device and threads: what else a number depends on."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "device": str(device),
+        "device_name": name,
+        "num_cpus": os.cpu_count(),
+        "num_threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "versions": {package: metadata.version(package) for package in _PACKAGES},
+    }

@@ -1,0 +1,191 @@
+"""Encoders: loading, heads, a head that starts from label descriptions, tokenizers."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from uda.data.batches import Tokens
+from uda.data.settings import Truncation
+from uda.engine.pooled import PooledClassifier, PooledConfig
+from uda.engine.settings import ModelSettings, Pooling
+from uda.errors import UserError
+from uda.packages import package_path
+
+log = logging.getLogger(__name__)
+
+_DROPOUT = ("hidden_dropout_prob", "dropout", "hidden_dropout", "mlp_dropout", "embedding_dropout", "resid_pdrop")
+_ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
+
+
+def quiet_transformers() -> None:
+    """No load reports and no progress bars but ours."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+
+def model_location(settings: ModelSettings) -> str:
+    """A path or a hub name that `from_pretrained` takes; files of a pip package are checked."""
+    if settings.package is None:
+        return settings.name_or_path
+    return str(package_path(settings.package, settings.name_or_path, settings.sha256))
+
+
+def load_tokenizer(
+    location: str, settings: ModelSettings, max_length: int, truncation: Truncation
+) -> PreTrainedTokenizerBase:
+    """The tokenizer, with our length and truncation side in place of what its files carry."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            location, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+        )
+    except Exception as error:  # transformers raises many kinds for a missing tokenizer
+        raise UserError(_unreadable("a tokenizer", location, error)) from error
+    if tokenizer.pad_token_id is None or len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise UserError(
+            f"Expected a tokenizer with a vocabulary and a padding token in {location}, found neither or one only. "
+            "Save the encoder's tokenizer files beside its weights."
+        )
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is not None:
+        backend.no_truncation()
+        backend.no_padding()
+    tokenizer.model_max_length = max_length
+    tokenizer.truncation_side = "right" if truncation is Truncation.head else "left"
+    tokenizer.padding_side = "right"
+    return tokenizer
+
+
+def load_classifier(location: str, settings: ModelSettings, label_names: Sequence[str]) -> PreTrainedModel:
+    """The encoder with a classifier of K random rows: weights truncated normal (sigma 0.02), bias 0."""
+    labels = {
+        "id2label": dict(enumerate(label_names)),
+        "label2id": {name: index for index, name in enumerate(label_names)},
+    }
+    shared: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(location, **shared)
+        _set_dropout(config, settings)
+        if settings.pooling is Pooling.head:
+            for name, value in {**labels, "num_labels": len(label_names), "problem_type": None}.items():
+                setattr(config, name, value)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                location, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, **shared
+            )
+        else:
+            encoder = AutoModel.from_pretrained(location, config=config, dtype=torch.float32, **shared)
+            model = _pooled(encoder, settings, labels)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(_unreadable("an encoder", location, error)) from error
+    head = classifier_layer(model)
+    nn.init.trunc_normal_(head.weight, std=0.02, a=-0.04, b=0.04)
+    nn.init.zeros_(head.bias)
+    return model
+
+
+def _pooled(encoder: PreTrainedModel, settings: ModelSettings, labels: dict[str, Any]) -> PooledClassifier:
+    options = encoder.config.to_dict()
+    dropout = next((getattr(encoder.config, name) for name in _DROPOUT if hasattr(encoder.config, name)), 0.0)
+    config = PooledConfig(encoder=options, pooling=settings.pooling.value, classifier_dropout=float(dropout), **labels)
+    model = PooledClassifier(config)
+    model.encoder = encoder
+    return model
+
+
+def _unreadable(what: str, location: str, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return (
+        f"model.name_or_path: expected {what} at '{location}', found: {reason} "
+        "Give a folder made by save_pretrained or a name on the hub; `+experiment=imdb` needs no hub."
+    )
+
+
+def _set_dropout(config: Any, settings: ModelSettings) -> None:
+    for key, value, names in (
+        ("dropout", settings.dropout, _DROPOUT),
+        ("attention_dropout", settings.attention_dropout, _ATTENTION_DROPOUT),
+    ):
+        if value is None:
+            continue
+        found = [name for name in names if hasattr(config, name)]
+        if not found:
+            raise UserError(
+                f"model.{key}: expected an encoder with such a setting, found none in a '{config.model_type}'. "
+                f"Set model.{key}=null."
+            )
+        for name in found:
+            setattr(config, name, value)
+
+
+def classifier_layer(model: PreTrainedModel) -> nn.Linear:
+    """The last linear layer: the one whose rows are the classes."""
+    head = getattr(model, "classifier", None) or getattr(model, "score", None)
+    layers = [] if head is None else [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
+    fitting = [layer for layer in layers if layer.out_features == model.config.num_labels]
+    if not fitting:
+        raise UserError(
+            f"Expected an encoder with a linear classification head, found '{model.config.model_type}' without one. "
+            "Set model.pooling=mean."
+        )
+    return fitting[-1]
+
+
+def label_names(model: PreTrainedModel) -> list[str]:
+    """The classes of a classifier, in order."""
+    names: dict[Any, str] = model.config.id2label or {}
+    return [names[index] for index in range(len(names))]
+
+
+def move(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    """The model on the device."""
+    model.to(device)  # type: ignore[arg-type]
+    return model
+
+
+def logits_of(model: nn.Module, tokens: Tokens) -> Tensor:
+    """The model's logits [N, K]."""
+    logits: Tensor = model(input_ids=tokens.ids, attention_mask=tokens.mask).logits
+    return logits
+
+
+@torch.no_grad()
+def start_head_from_descriptions(
+    model: PooledClassifier, sentences: Mapping[str, Tokens], scale: float, label_names: Sequence[str]
+) -> None:
+    """Set the classifier's rows to scale * (mean normalised embedding of the label's sentences - mean over labels).
+
+    Zero-shot classification by label embeddings as a start for training; the bias becomes 0. `sentences` holds the
+    tokens of each label's description sentences.
+    """
+    model.eval()
+    device = model.classifier.weight.device
+    means = []
+    for name in label_names:
+        tokens = sentences[name].to(device)
+        features = model.pool(tokens.ids, tokens.mask).float()
+        means.append(nn.functional.normalize(features, dim=-1).mean(dim=0))
+    rows = torch.stack(means)
+    model.classifier.weight.copy_(scale * (rows - rows.mean(dim=0)))
+    model.classifier.bias.zero_()
+
+
+def load_run_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """The exported model of a run, in fp32, and its tokenizer."""
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"Expected an exported model in {folder}, found none. Give the folder of a finished run: run=outputs/…"
+        )
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    return model, AutoTokenizer.from_pretrained(folder)

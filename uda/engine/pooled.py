@@ -1,0 +1,74 @@
+"""A classifier with a linear head on pooled features, around any encoder.
+
+This file stands alone: it travels with every saved model as the code that `trust_remote_code` needs.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+
+class PooledConfig(PreTrainedConfig):
+    """encoder: the encoder's own config as a dict. pooling: "mean" over tokens, or "cls", the first token."""
+
+    model_type = "uda_pooled"
+
+    def __init__(
+        self,
+        encoder: dict[str, Any] | None = None,
+        pooling: str = "mean",
+        classifier_dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.pooling = pooling
+        self.classifier_dropout = classifier_dropout
+
+    def encoder_config(self) -> PreTrainedConfig:
+        """The encoder's config as an object."""
+        options = dict(self.encoder or {})
+        return AutoConfig.for_model(options.pop("model_type"), **options)
+
+
+class PooledClassifier(PreTrainedModel):
+    """encoder -> pooling -> dropout -> linear; logits [N, K]."""
+
+    config_class = PooledConfig
+    base_model_prefix = "encoder"
+    main_input_name = "input_ids"
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    def __init__(self, config: PooledConfig) -> None:
+        super().__init__(config)
+        encoder_config = config.encoder_config()
+        self.encoder = AutoModel.from_config(encoder_config)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.classifier = nn.Linear(encoder_config.hidden_size, config.num_labels or 2)
+        self.post_init()
+
+    def pool(self, input_ids: Tensor, attention_mask: Tensor | None = None, **inputs: Tensor) -> Tensor:
+        """The pooled features [N, hidden size]."""
+        features = self.encoder(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state
+        if self.config.pooling == "cls":
+            return features[:, 0]
+        if attention_mask is None:
+            return features.mean(dim=1)
+        mask = attention_mask.unsqueeze(-1).to(features.dtype)
+        return (features * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        **inputs: Tensor,
+    ) -> SequenceClassifierOutput:
+        inputs.pop("return_dict", None)
+        logits = self.classifier(self.dropout(self.pool(input_ids, attention_mask, **inputs)))
+        loss = None if labels is None else torch.nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)

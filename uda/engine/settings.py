@@ -1,0 +1,75 @@
+"""What a user says about the encoder and the training; see `configs/model/` and `configs/train/`."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class Pooling(Enum):
+    """What the classifier sees of the encoder."""
+
+    head = "head"  # the checkpoint's own classification head
+    mean = "mean"  # a linear head on the mean of the token features
+    cls = "cls"  # a linear head on the first token's features
+
+
+class Schedule(Enum):
+    """How the learning rate goes on after the warm-up."""
+
+    linear = "linear"
+    cosine = "cosine"
+    constant = "constant"
+
+
+class Precision(Enum):
+    """auto: bf16 where the hardware multiplies it natively, else fp32."""
+
+    auto = "auto"
+    bf16 = "bf16"
+    fp32 = "fp32"
+
+
+class Select(Enum):
+    """Which weights are exported."""
+
+    final = "final"
+    best = "best"
+
+
+@dataclass
+class ModelSettings:
+    """One field a config key."""
+
+    name_or_path: str  # a folder made by save_pretrained, a name on the hub, or a folder inside `package`
+    package: str | None = None  # the pip package that holds the encoder
+    revision: str | None = None  # a commit on the hub
+    sha256: dict[str, str] = field(default_factory=dict)  # the SHA-256 that files of the package must have
+    pooling: Pooling = Pooling.head
+    description_scale: float = 10.0  # scale of the classifier's start from data.label_descriptions
+    dropout: float | None = None  # None: the checkpoint's own
+    attention_dropout: float | None = None
+    trust_remote_code: bool = False
+
+
+@dataclass
+class TrainSettings:
+    """One field a config key; values and their meaning: `configs/train/default.yaml`."""
+
+    num_steps: int
+    batch_size: int
+    unlabeled_ratio: int
+    micro_batch_size: int | None
+    supervised_batch_size: int | None
+    learning_rate: float
+    supervised_learning_rate: float | None
+    schedule: Schedule
+    warmup: float
+    weight_decay: float
+    max_grad_norm: float | None
+    precision: Precision
+    eval_every: int | None
+    eval_batch_size: int
+    checkpoint_every: int | None
+    keep_checkpoints: int
+    log_every: int
+    select: Select
+    overwrite: bool

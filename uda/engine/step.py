@@ -1,0 +1,157 @@
+"""One optimiser step's forward and backward passes: teacher, pseudo-labels, student on what is left."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from uda.data.batches import Batch, Tokens
+from uda.engine.model import logits_of
+from uda.engine.process import Process
+from uda.objectives.base import Context, Objective, PseudoLabels
+
+
+@dataclass
+class Models:
+    """The student, the student as Accelerate wrapped it (for the passes with gradient), and an EMA teacher if any."""
+
+    student: PreTrainedModel
+    wrapped: nn.Module
+    teacher: nn.Module | None
+    pad_id: int
+
+    @torch.no_grad()
+    def start_teacher(self) -> None:
+        """Make the teacher a copy of the student."""
+        if self.teacher is not None:
+            self.teacher.load_state_dict(self.student.state_dict())
+
+    @torch.no_grad()
+    def update_teacher(self, decay: float) -> None:
+        """teacher <- decay * teacher + (1 - decay) * student, after an optimiser step."""
+        if self.teacher is not None:
+            pairs = zip(self.teacher.parameters(), self.student.parameters(), strict=True)
+            for teacher, student in pairs:
+                teacher.lerp_(student, 1 - decay)
+
+
+@dataclass
+class StepOutcome:
+    """What one step did: tensors to be read when they are logged.
+
+    metrics: the objective's, this process's share. counts: sums over this process's rows, see `row_counts`.
+    """
+
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+    counts: Tensor = field(default_factory=lambda: torch.zeros(0))
+    num_tokens: int = 0
+    num_slots: int = 0
+
+    def saw(self, tokens: Tokens) -> None:
+        """Count the tokens of a pass, and its slots, padding included."""
+        self.num_tokens += int(tokens.mask.sum())
+        self.num_slots += tokens.mask.numel()
+
+
+def run_step(
+    models: Models,
+    objective: Objective,
+    batch: Batch,
+    context: Context,
+    process: Process,
+    micro_batch_size: int | None,
+) -> StepOutcome:
+    """Forward and backward passes of one step; the gradients are left in the student.
+
+    With `micro_batch_size` all teacher passes run first, the labelled rows go whole into the first student pass and
+    only the kept rows are split.
+    """
+    outcome = StepOutcome()
+    weak, pseudo = label_rows(models, objective, batch, context, process, micro_batch_size, outcome)
+    kept = torch.nonzero(pseudo.weight > 0).flatten()
+    view = batch.strong if objective.student_view == "strong" else batch.weak
+    student_logits = []
+    parts = list(_parts(len(batch.labeled), kept, micro_batch_size))
+    models.wrapped.train()
+    for number, rows in enumerate(parts):
+        num_labeled = len(batch.labeled) if number == 0 else 0
+        inputs = batch.labeled.select(slice(num_labeled)).followed_by(view.select(rows), models.pad_id)
+        outcome.saw(inputs)
+        last = number == len(parts) - 1
+        with nullcontext() if last else process.accelerator.no_sync(models.wrapped):
+            logits = logits_of(models.wrapped, inputs)
+            loss = objective.loss(
+                logits[:num_labeled],
+                batch.labels[:num_labeled],
+                logits[num_labeled:],
+                pseudo if len(parts) == 1 else pseudo.select(rows),
+                context,
+            )
+            process.accelerator.backward(loss.total * process.count)  # undoes DDP's averaging
+        for name, value in loss.metrics.items():
+            outcome.metrics[name] = outcome.metrics.get(name, 0) + value
+        outcome.metrics["loss/total"] = outcome.metrics.get("loss/total", 0) + loss.total.detach()
+        student_logits.append(logits[num_labeled:].detach())
+    outcome.counts = row_counts(weak, pseudo, torch.cat(student_logits))
+    return outcome
+
+
+def label_rows(
+    models: Models,
+    objective: Objective,
+    batch: Batch,
+    context: Context,
+    process: Process,
+    micro_batch_size: int | None,
+    outcome: StepOutcome,
+) -> tuple[Tensor, PseudoLabels]:
+    """The teacher's logits of the unlabelled rows [U, K], and the pseudo-labels made of them."""
+    if not len(batch.index):
+        logits = torch.zeros(0, objective.num_classes, device=batch.index.device)
+        return logits, PseudoLabels.none(objective.num_classes, logits)
+    rows = batch.weak
+    if objective.teacher_rows == "all":
+        rows = batch.labeled.followed_by(rows, models.pad_id)
+    outcome.saw(rows)
+    teacher = models.teacher
+    if teacher is None:
+        teacher = models.student.train()
+    size = micro_batch_size or len(rows)
+    with torch.no_grad(), process.accelerator.autocast():
+        logits = torch.cat(
+            [logits_of(teacher, rows.select(slice(start, start + size))).float() for start in range(0, len(rows), size)]
+        )
+    num_labeled = len(logits) - len(batch.index)
+    labeled = logits[:num_labeled] if num_labeled else None
+    weak = logits[num_labeled:]
+    with torch.no_grad():
+        return weak, objective.pseudo_label(weak, batch.index, context, labeled)
+
+
+def _parts(num_labeled: int, kept: Tensor, micro_batch_size: int | None) -> Iterator[Tensor]:
+    """The kept rows of each student pass; the first pass has room for the labelled rows too."""
+    if micro_batch_size is None:
+        yield kept
+        return
+    first = max(micro_batch_size - num_labeled, 0)
+    yield kept[:first]
+    for start in range(first, len(kept), micro_batch_size):
+        yield kept[start : start + micro_batch_size]
+
+
+def row_counts(weak: Tensor, pseudo: PseudoLabels, student: Tensor) -> Tensor:
+    """Sums over this process's rows, to be added over processes: [4 + K].
+
+    rows, kept rows, confidence (max softmax(weak)), kept rows on which teacher and student agree, kept rows of each
+    pseudo-label.
+    """
+    kept = pseudo.weight > 0
+    predicted = pseudo.probs[kept].argmax(dim=-1)
+    confidence = torch.softmax(weak, dim=-1).amax(dim=-1) if len(weak) else weak.new_zeros(0)
+    agree = (student.argmax(dim=-1) == predicted).sum()
+    mix = torch.bincount(predicted, minlength=pseudo.probs.shape[1])
+    head = torch.stack([weak.new_tensor(float(len(weak))), kept.sum(), confidence.sum(), agree])
+    return torch.cat([head.float(), mix.float()])

@@ -1,0 +1,249 @@
+"""The training loop."""
+
+import json
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from uda.data.batches import Batch, PairedRows, Phase, RowStream, StepRows, StepSampler, make_loader
+from uda.data.tokens import TokenStore
+from uda.engine.checkpoints import (
+    Tensors,
+    load_checkpoint,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from uda.engine.evaluation import predict, score
+from uda.engine.optimizer import learning_rate_factor, make_optimizer
+from uda.engine.process import Process
+from uda.engine.settings import TrainSettings
+from uda.engine.signals import Stop, noted_signals
+from uda.engine.step import Models, StepOutcome, label_rows, run_step
+from uda.engine.tracking import Tracker
+from uda.errors import UserError
+from uda.objectives.base import Objective
+
+log = logging.getLogger(__name__)
+
+_PREFILL_STREAM = 1_000  # apart from the streams of the phases
+
+
+@dataclass
+class EvaluationRows:
+    """The rows that evaluations during training see: tokens, labels [N], and which part they are, dev or test."""
+
+    store: TokenStore
+    labels: np.ndarray
+    role: str
+
+
+@dataclass
+class Training:
+    """One run: everything the loop needs, built by the command."""
+
+    models: Models
+    objective: Objective
+    rows: PairedRows
+    evaluation: EvaluationRows
+    label_names: list[str]
+    settings: TrainSettings
+    seed: int
+    process: Process
+    folder: Path
+
+
+@dataclass
+class Progress:
+    """What has happened so far; all but the last field is in every checkpoint.
+
+    evaluations: scores with their step. best_weights: the student's at the evaluation of highest accuracy, the
+    earliest of equals. seconds: wall time of training and its evaluations, over all starts of the run.
+    num_tokens: what teacher and student passes saw on this process, padding left out.
+    last_probs: the probabilities of the last evaluation.
+    """
+
+    step: int = 0
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    best_step: int = 0
+    best_accuracy: float = -1.0
+    best_weights: Tensors = field(default_factory=dict)
+    seconds: float = 0.0
+    num_tokens: int = 0
+    last_probs: np.ndarray | None = None
+
+
+def supervised_steps(objective: Objective, num_steps: int) -> int:
+    """How many steps, from the first, see labelled rows alone."""
+    if objective.teacher_rows == "none":
+        return num_steps
+    share = objective.supervised_steps
+    return min(math.ceil(share * num_steps) if share < 1 else int(share), num_steps)
+
+
+def make_phases(objective: Objective, settings: TrainSettings) -> list[Phase]:
+    """The steps on labelled rows alone, then the others; an empty phase is left out."""
+    boundary = supervised_steps(objective, settings.num_steps)
+    num_unlabeled = settings.batch_size * settings.unlabeled_ratio
+    alone = Phase(0, boundary, settings.supervised_batch_size or settings.batch_size, 0)
+    joint = Phase(boundary, settings.num_steps, settings.batch_size, num_unlabeled)
+    return [phase for phase in (alone, joint) if phase.end > phase.start]
+
+
+def train(run: Training) -> Progress:
+    """Train to `num_steps`, from the newest checkpoint in the run's folder where there is one.
+
+    Raises Stop after a signal, once a checkpoint is written, and UserError for a loss or gradient that is not
+    finite, once the step's rows are written.
+    """
+    settings, models, process = run.settings, run.models, run.process
+    phases = make_phases(run.objective, settings)
+    progress, stored_optimizer = _restore(run)
+    started = time.monotonic() - progress.seconds
+    lengths = run.rows.labeled.lengths, run.rows.weak.lengths
+    sampler = StepSampler(*lengths, phases, run.seed, progress.step, process.rank, process.count)
+    tracker = Tracker(
+        run.folder / "tensorboard", process, run.label_names, progress.step, settings.num_steps, settings.log_every
+    )
+    optimizer, peak = None, 0.0
+    with tracker, noted_signals() as note:
+        for batch in make_loader(run.rows, sampler):
+            step = progress.step
+            phase = next(phase for phase in phases if step < phase.end)
+            if optimizer is None or step == phase.start:
+                peak = _peak_rate(settings, phase)
+                optimizer = make_optimizer(models.student, settings, peak)
+                if step > phase.start:
+                    restore_optimizer(optimizer, stored_optimizer)
+            if phase.num_unlabeled and step == phase.start:
+                _start_teaching(run, step)
+            rate = peak * learning_rate_factor(
+                step - phase.start, phase.end - phase.start, settings.warmup, settings.schedule
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            process.seed_step(run.seed, step)
+            context = process.context(step / settings.num_steps)
+            outcome = run_step(
+                models, run.objective, batch.to(process.device), context, process, settings.micro_batch_size
+            )
+            gradient_norm = _clipped_norm(run, outcome, batch, step)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if phase.num_unlabeled:
+                models.update_teacher(run.objective.teacher_decay)
+            progress.step = step + 1
+            progress.seconds = time.monotonic() - started
+            progress.num_tokens += outcome.num_tokens
+            tracker.step(progress.step, outcome, rate, gradient_norm)
+            if settings.eval_every and progress.step % settings.eval_every == 0 and progress.step < settings.num_steps:
+                evaluate(run, progress, tracker)
+            stop = process.any(note.number != 0)
+            due = settings.checkpoint_every and progress.step % settings.checkpoint_every == 0
+            if (due or stop) and process.is_main:
+                _save(run, progress, optimizer)
+            if stop:
+                raise Stop(note.number)
+        evaluate(run, progress, tracker)
+        progress.seconds = time.monotonic() - started
+    return progress
+
+
+def evaluate(run: Training, progress: Progress, tracker: Tracker) -> None:
+    """Score the student on the evaluation rows and remember its weights if they are the best so far."""
+    rows = run.evaluation
+    probs = predict(run.models.student, rows.store, run.models.pad_id, run.settings.eval_batch_size, run.process)
+    scores = score(probs, rows.labels, run.label_names)
+    progress.evaluations.append({"step": progress.step, "set": rows.role, **scores})
+    progress.last_probs = probs
+    if scores["accuracy"] > progress.best_accuracy:
+        progress.best_accuracy, progress.best_step = scores["accuracy"], progress.step
+        progress.best_weights = {
+            name: value.detach().cpu().clone() for name, value in run.models.student.state_dict().items()
+        }
+    tracker.evaluation(progress.step, rows.role, scores)
+
+
+def _peak_rate(settings: TrainSettings, phase: Phase) -> float:
+    if phase.num_unlabeled == 0 and settings.supervised_learning_rate is not None:
+        return settings.supervised_learning_rate
+    return settings.learning_rate
+
+
+def _start_teaching(run: Training, step: int) -> None:
+    """The student becomes the teacher; the objective sees what it answers on rows of a stream of their own."""
+    run.models.start_teacher()
+    lengths = run.rows.weak.lengths
+    size = max(run.settings.batch_size * run.settings.unlabeled_ratio, run.process.count)
+    stream = RowStream(lengths, size, run.seed, _PREFILL_STREAM)
+    for number in range(math.ceil(run.objective.prefill_rows / size)):
+        run.process.seed_step(run.seed + 1, number)
+        mine = stream.batch(number)[run.process.rank :: run.process.count]
+        batch = run.rows[StepRows(step, np.zeros(0, dtype=np.int64), mine)].to(run.process.device)
+        context = run.process.context(step / run.settings.num_steps)
+        label_rows(run.models, run.objective, batch, context, run.process, None, StepOutcome())
+
+
+def _clipped_norm(run: Training, outcome: StepOutcome, batch: Batch, step: int) -> float:
+    """Clip the gradients; their norm before that. A loss or norm that is not finite ends the run."""
+    limit = run.settings.max_grad_norm
+    norm = torch.nn.utils.clip_grad_norm_(run.models.student.parameters(), math.inf if limit is None else limit)
+    loss = outcome.metrics["loss/total"]
+    if not run.process.any(not bool(torch.isfinite(norm) & torch.isfinite(loss))):
+        return float(norm)
+    path = run.folder / f"not-finite-step-{step + 1}-rank-{run.process.rank}.json"
+    path.write_text(
+        json.dumps(
+            {
+                "step": step + 1,
+                "loss": repr(float(loss)),
+                "gradient_norm": repr(float(norm)),
+                "unlabeled_rows": batch.index.tolist(),
+                "labels": batch.labels.tolist(),
+                "labeled_ids": batch.labeled.ids.tolist(),
+            }
+        )
+    )
+    raise UserError(
+        f"Expected a finite loss and gradient, found a loss of {float(loss)} and a gradient norm of {float(norm)} at "
+        f"step {step + 1}; the rows are in {path}, and the weights of the last checkpoint stay. "
+        f"Lower train.learning_rate ({run.settings.learning_rate:g}) or set train.precision=fp32."
+    )
+
+
+def _save(run: Training, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+    parts = {
+        "student": run.models.student.state_dict(),
+        "teacher": run.models.teacher.state_dict() if run.models.teacher is not None else {},
+        "objective": run.objective.state_dict(),
+        "optimizer": optimizer_tensors(optimizer),
+        "best": progress.best_weights,
+    }
+    state = {
+        "evaluations": progress.evaluations,
+        "best_step": progress.best_step,
+        "best_accuracy": progress.best_accuracy,
+        "seconds": progress.seconds,
+        "num_tokens": progress.num_tokens,
+    }
+    save_checkpoint(run.folder / "checkpoints", progress.step, parts, state, run.settings.keep_checkpoints)
+
+
+def _restore(run: Training) -> tuple[Progress, Tensors]:
+    """The progress of the newest checkpoint, and its optimiser's tensors; models and objective are put back."""
+    stored = load_checkpoint(run.folder / "checkpoints")
+    if stored is None:
+        return Progress(), {}
+    parts, state = stored
+    run.models.student.load_state_dict(parts["student"])
+    if run.models.teacher is not None:
+        run.models.teacher.load_state_dict(parts["teacher"])
+    run.objective.load_state_dict(parts["objective"])
+    log.info("resuming after step %d", state["step"])
+    return Progress(best_weights=parts["best"], **state), parts["optimizer"]
