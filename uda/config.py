@@ -1,0 +1,190 @@
+"""The typed schema of the config, its checks, and the only reader of Hydra's objects."""
+
+import inspect
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
+from hydra.types import RunMode
+from hydra.utils import get_class, instantiate
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from uda.data.settings import DataSettings
+from uda.engine.settings import ModelSettings, Pooling, Precision, Select, TrainSettings
+from uda.errors import UserError, did_you_mean
+
+
+@dataclass
+class TrainConfig:
+    """The config of `uda.train`. The two dicts are a class to build (`_target_`) and its arguments."""
+
+    name: str = MISSING
+    seed: int = MISSING
+    data: DataSettings = field(default_factory=DataSettings)
+    augment: dict[str, Any] = MISSING
+    model: ModelSettings = MISSING
+    objective: dict[str, Any] = MISSING
+    train: TrainSettings = MISSING
+
+
+@dataclass
+class EvaluateConfig:
+    """The config of `uda.evaluate`."""
+
+    run: str = MISSING
+    data: DataSettings | None = None
+    precision: Precision = MISSING
+    batch_size: int = MISSING
+
+
+def config_dir() -> Path:
+    """The folder of the yaml files: inside the package in a wheel, beside it in a checkout."""
+    inside = Path(__file__).parent / "configs"
+    return inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
+
+
+def register() -> None:
+    """Make the schemas and the resolver of the run directory known to Hydra and OmegaConf."""
+    store = ConfigStore.instance()
+    store.store("train_schema", TrainConfig)
+    store.store("evaluate_schema", EvaluateConfig)
+    OmegaConf.register_new_resolver("uda_job", _job_name, replace=True)
+    OmegaConf.register_new_resolver("uda_choice", _choice, replace=True)
+
+
+def compose(command: str, overrides: list[str]) -> DictConfig:
+    """The config that a command line with these overrides would give, for use from Python."""
+    register()
+    with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
+        return hydra_compose(command, overrides)
+
+
+def _job_name(*, _root_: DictConfig) -> str:
+    """`<objective>-seed<seed>` plus the other overrides, in characters that fit a folder's name."""
+    choices = _root_.hydra.runtime.choices
+    named = ("objective", "seed", "name", "experiment", "train.overwrite")
+    others = []
+    for override in _root_.hydra.overrides.task:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key not in named:
+            others.append(f"{key}={value}")
+    suffix = "".join(f"-{re.sub(r'[^A-Za-z0-9_.=,+-]+', '_', other)}" for other in sorted(others))
+    return f"{choices.get('objective', 'run')}-seed{_root_.seed}{suffix}"
+
+
+def run_dir() -> Path:
+    """The run directory that Hydra gave this job."""
+    return Path(HydraConfig.get().runtime.output_dir)
+
+
+def _choice(group: str, default: str, *, _root_: DictConfig) -> str:
+    """The chosen option of a config group, or the default where none is chosen."""
+    return str(_root_.hydra.runtime.choices.get(group) or default)
+
+
+def is_multirun() -> bool:
+    """Whether this job is one of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+
+
+def read_train(cfg: DictConfig) -> TrainConfig:
+    """The config as typed objects, checked as far as that goes without data."""
+    missing = sorted(OmegaConf.missing_keys(cfg))
+    if missing:
+        raise UserError(
+            f"Expected a value for {', '.join(missing)}, found none. Set it: {missing[0]}=…, or choose an "
+            "experiment: +experiment=imdb."
+        )
+    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), cfg))
+    assert isinstance(typed, TrainConfig)
+    check(typed)
+    return typed
+
+
+def build(node: dict[str, Any], group: str, **arguments: Any) -> Any:
+    """The object that a config node describes; a misspelt key is named."""
+    try:
+        return instantiate(node, **arguments)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, TypeError):
+            known = list(inspect.signature(get_class(node["_target_"])).parameters)
+            given = [key for key in node if not key.startswith("_")]
+            unknown = [key for key in given if key not in known]
+            required = [key for key in known if key not in given and key not in arguments]
+            if unknown:
+                raise UserError(
+                    f"{group}.{unknown[0]}: expected a key of {node['_target_']} ({', '.join(known)}), found "
+                    f"'{unknown[0]}'.{did_you_mean(unknown[0], known)} Correct or remove it."
+                ) from None
+            raise UserError(
+                f"{group}: expected all keys of {node['_target_']}, found none for {', '.join(required)}. Set them."
+            ) from None
+        raise UserError(
+            f"{group}: expected a class that can be built, found: {error}. Check {group}._target_."
+        ) from error
+
+
+_LOWEST: dict[str, float] = {
+    "seed": 0,
+    "data.seed": 0,
+    "data.num_test": 0,
+    "data.min_characters": 0,
+    "data.num_labeled": 1,
+    "data.max_length": 8,
+    "train.num_steps": 1,
+    "train.batch_size": 1,
+    "train.unlabeled_ratio": 1,
+    "train.micro_batch_size": 1,
+    "train.supervised_batch_size": 1,
+    "train.learning_rate": 0,
+    "train.supervised_learning_rate": 0,
+    "train.warmup": 0,
+    "train.weight_decay": 0,
+    "train.max_grad_norm": 0,
+    "train.eval_every": 1,
+    "train.eval_batch_size": 1,
+    "train.checkpoint_every": 1,
+    "train.keep_checkpoints": 1,
+    "train.log_every": 1,
+}
+
+
+def check(config: TrainConfig) -> None:
+    """Refuse values out of range and combinations that cannot work, before any work starts."""
+    for key, lowest in _LOWEST.items():
+        value: Any = config
+        for part in key.split("."):
+            value = getattr(value, part)
+        if value is not None and not value >= lowest:
+            raise UserError(f"{key}: expected at least {lowest}, found {value}. Set {key} to such a value.")
+    for key in ("dropout", "attention_dropout"):
+        share = getattr(config.model, key)
+        if share is not None and not 0 <= share < 1:
+            raise UserError(f"model.{key}: expected a share in [0, 1), found {share}. Set model.{key}=0.1.")
+    copies = config.augment.get("num_copies")
+    if not isinstance(copies, int) or copies < 1:
+        raise UserError(f"augment.num_copies: expected a whole number of at least 1, found {copies!r}. Set it to 1.")
+    train = config.train
+    if config.data.label_descriptions is not None and config.model.pooling is Pooling.head:
+        raise UserError(
+            "data.label_descriptions: expected a head on pooled features, which can start from them, found "
+            "model.pooling=head. Set model.pooling=mean, or data.label_descriptions=null."
+        )
+    if train.select is Select.best and train.eval_every is None:
+        raise UserError(
+            "train.select=best: expected evaluations to choose from, found train.eval_every=null. Set train.eval_every."
+        )
+    if train.micro_batch_size is not None and train.micro_batch_size < train.batch_size:
+        raise UserError(
+            f"train.micro_batch_size: expected room for the labelled rows, which stay together "
+            f"(train.batch_size={train.batch_size}), found {train.micro_batch_size}. Raise it, or lower that."
+        )
