@@ -60,10 +60,10 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
             f"train.micro_batch_size={settings.train.micro_batch_size}. Set train.micro_batch_size=null."
         )
     descriptions = settings.data.label_descriptions
-    if descriptions is not None and (set(descriptions) != set(split.label_names) or not all(descriptions.values())):
+    if descriptions is not None and set(descriptions) != set(split.label_names):
         raise UserError(
             f"data.label_descriptions: expected sentences for each of the labels {split.label_names}, found "
-            f"{descriptions}. Give one or more for each label, or null."
+            f"them for {list(descriptions)}. Give one or more for each label, or null."
         )
 
 

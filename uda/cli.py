@@ -126,6 +126,7 @@ def log_to_file(path: Path) -> logging.FileHandler:
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
+    log.setLevel(logging.INFO)
     return handler
 
 

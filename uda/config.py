@@ -140,7 +140,7 @@ _LOWEST: dict[str, float] = {
     "data.min_characters": 0,
     "data.num_labeled": 1,
     "data.max_length": 8,
-    "train.num_steps": 1,
+    "train.num_steps": 0,
     "train.batch_size": 1,
     "train.unlabeled_ratio": 1,
     "train.micro_batch_size": 1,
@@ -158,6 +158,26 @@ _LOWEST: dict[str, float] = {
 }
 
 
+def _descriptions(value: Any) -> dict[str, list[str]] | None:
+    """Label descriptions as lists of sentences."""
+    if value is None:
+        return None
+    lists = (
+        {str(name): [item] if isinstance(item, str) else item for name, item in value.items()}
+        if (isinstance(value, dict))
+        else {}
+    )
+    if not lists or not all(
+        isinstance(item, list) and item and all(isinstance(text, str) and text.strip() for text in item)
+        for item in lists.values()
+    ):
+        raise UserError(
+            f"data.label_descriptions: expected a sentence or a list of sentences for each label, found {value!r}. "
+            'Give them like data.label_descriptions=\'{neg: ["I hated it."], pos: ["I loved it."]}\', or null.'
+        )
+    return lists
+
+
 def check(config: TrainConfig) -> None:
     """Refuse values out of range and combinations that cannot work, before any work starts."""
     for key, lowest in _LOWEST.items():
@@ -173,6 +193,12 @@ def check(config: TrainConfig) -> None:
     copies = config.augment.get("num_copies")
     if not isinstance(copies, int) or copies < 1:
         raise UserError(f"augment.num_copies: expected a whole number of at least 1, found {copies!r}. Set it to 1.")
+    if not isinstance(config.data.where, dict | None):
+        raise UserError(
+            f"data.where: expected columns and values, found {config.data.where!r}. Give them like "
+            "data.where='{source: imdb}', or null."
+        )
+    config.data.label_descriptions = _descriptions(config.data.label_descriptions)
     train = config.train
     if config.data.label_descriptions is not None and config.model.pooling is Pooling.head:
         raise UserError(

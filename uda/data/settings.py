@@ -42,12 +42,12 @@ class DataSettings:
     subset: str | None = None  # source=hub: its configuration
     revision: str | None = None  # source=hub: a commit
     sha256: dict[str, str] = field(default_factory=dict)  # source=package: the SHA-256 that files must have
-    where: dict[str, str] = field(default_factory=dict)  # keep the rows whose column has this value
+    where: Any = None  # {column: value}: keep the rows whose columns have these values
     text_column: str = "text"
     label_column: str = "label"
     id_column: str | None = None  # names rows, for `labeled_ids` and augment=files; None: rows count from 0
     label_names: list[str] | None = None  # the classes; integer labels count into them; None: those found, sorted
-    label_descriptions: dict[str, list[str]] | None = None  # sentences a label; the classifier starts from them
+    label_descriptions: Any = None  # a sentence or a list of them for each label; the classifier starts from them
     cleaning: Cleaning = Cleaning.none
     min_characters: int = 0  # unlabelled rows without a label and shorter than this are left out
     num_labeled: int | None = None  # draw so many labelled rows, equally many a class; None: all

@@ -13,7 +13,7 @@ from uda.packages import package_path
 
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
     ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]),
-    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False, convert_dates=False),
+    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
     ".parquet": pd.read_parquet,
 }
 
@@ -83,9 +83,9 @@ def _read_hub(settings: DataSettings, split: str) -> pd.DataFrame:
 
 def _columns(raw: pd.DataFrame, settings: DataSettings, role: str, location: str) -> pd.DataFrame:
     """The text, label and key columns of one location, under these names."""
-    for column, value in settings.where.items():
+    for column, value in (settings.where or {}).items():
         _check_column(raw, column, f"data.where.{column}", location)
-        raw = raw[raw[column].astype(str) == value]
+        raw = raw[raw[column].astype(str) == str(value)]
     _check_column(raw, settings.text_column, "data.text_column", location)
     texts = raw[settings.text_column]
     blank = texts.isna() | ~texts.map(lambda text: isinstance(text, str) and bool(text.strip()))

@@ -75,6 +75,7 @@ def load_classifier(location: str, settings: ModelSettings, label_names: Sequenc
         "label2id": {name: index for index, name in enumerate(label_names)},
     }
     shared: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
+    loading = {**shared, "dtype": torch.float32, "attn_implementation": settings.attention}
     try:
         config = AutoConfig.from_pretrained(location, **shared)
         _set_dropout(config, settings)
@@ -82,11 +83,10 @@ def load_classifier(location: str, settings: ModelSettings, label_names: Sequenc
             for name, value in {**labels, "num_labels": len(label_names), "problem_type": None}.items():
                 setattr(config, name, value)
             model = AutoModelForSequenceClassification.from_pretrained(
-                location, config=config, dtype=torch.float32, ignore_mismatched_sizes=True, **shared
+                location, config=config, ignore_mismatched_sizes=True, **loading
             )
         else:
-            encoder = AutoModel.from_pretrained(location, config=config, dtype=torch.float32, **shared)
-            model = _pooled(encoder, settings, labels)
+            model = _pooled(AutoModel.from_pretrained(location, config=config, **loading), settings, labels)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(_unreadable("an encoder", location, error)) from error
     head = classifier_layer(model)
@@ -96,11 +96,12 @@ def load_classifier(location: str, settings: ModelSettings, label_names: Sequenc
 
 
 def _pooled(encoder: PreTrainedModel, settings: ModelSettings, labels: dict[str, Any]) -> PooledClassifier:
-    options = encoder.config.to_dict()
+    """A pooled classifier around a loaded encoder; dropout before the head is the encoder's own."""
+    options = {key: value for key, value in encoder.config.to_dict().items() if key != "_name_or_path"}
     dropout = next((getattr(encoder.config, name) for name in _DROPOUT if hasattr(encoder.config, name)), 0.0)
     config = PooledConfig(encoder=options, pooling=settings.pooling.value, classifier_dropout=float(dropout), **labels)
     model = PooledClassifier(config)
-    model.encoder = encoder
+    model.take_encoder(encoder)
     return model
 
 

@@ -46,10 +46,16 @@ class PooledClassifier(PreTrainedModel):
     def __init__(self, config: PooledConfig) -> None:
         super().__init__(config)
         encoder_config = config.encoder_config()
-        self.encoder = AutoModel.from_config(encoder_config)
+        self.take_encoder(AutoModel.from_config(encoder_config))
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(encoder_config.hidden_size, config.num_labels or 2)
         self.post_init()
+
+    def take_encoder(self, encoder: PreTrainedModel) -> None:
+        """Use this encoder; a pooler of its own goes, since its output would be unused."""
+        if getattr(encoder, "pooler", None) is not None:
+            setattr(encoder, "pooler", None)  # noqa: B010  (typed as a module)
+        self.encoder = encoder
 
     def pool(self, input_ids: Tensor, attention_mask: Tensor | None = None, **inputs: Tensor) -> Tensor:
         """The pooled features [N, hidden size]."""

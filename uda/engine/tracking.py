@@ -32,7 +32,7 @@ class Tracker:
         if process.is_main:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(folder), purge_step=first_step or None, flush_secs=10)
+            self.writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None, flush_secs=10)
         self.bar = tqdm(
             total=num_steps,
             initial=first_step,

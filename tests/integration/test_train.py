@@ -1,0 +1,257 @@
+"""Whole runs of `uda.train` in this process, on the tiny BERT."""
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import uda.train
+from uda.config import compose
+from uda.engine import training
+from uda.engine.signals import Stop
+from uda.errors import UserError
+
+# Supervised and consistency loss of the 20 steps of the run below, recorded with torch 2.13 on x86-64, fp32.
+TRACE: list[tuple[float, float]] = [
+    (0.225090, 0.000000),
+    (0.966437, 0.000000),
+    (0.150480, 0.000000),
+    (0.260911, 0.482443),
+    (0.285365, 0.818080),
+    (1.031923, 0.410102),
+    (0.199607, 0.537416),
+    (0.434052, 0.063068),
+    (0.312376, 0.202360),
+    (0.462984, 0.446183),
+    (0.742514, 0.359069),
+    (0.746343, 0.463494),
+    (0.103349, 0.272643),
+    (0.270699, 0.693994),
+    (1.305896, 0.240705),
+    (0.515520, 0.248897),
+    (0.307879, 0.353102),
+    (0.517234, 1.303422),
+    (0.090263, 0.103905),
+    (0.243099, 0.125142),
+]
+
+
+def scalars(folder: Path) -> dict[str, list[float]]:
+    """Each scalar's values in the order of the steps."""
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def run(overrides: list[str], folder: Path) -> uda.train.Result:
+    return uda.train.run(compose("train", overrides), folder)
+
+
+@pytest.fixture
+def finished(tiny: list[str], tmp_path: Path) -> Path:
+    run(tiny, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_run_directory_holds_what_the_contract_lists(finished: Path) -> None:
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["status"] == "finished"
+    assert [entry["step"] for entry in metrics["evaluations"]] == [8, 16, 20]
+    assert metrics["selected"] == metrics["final"]
+    assert metrics["final"]["step"] == 20
+    assert metrics["best"]["accuracy"] == max(entry["accuracy"] for entry in metrics["evaluations"])
+    assert metrics["best"]["chosen_on"] == "test rows, so it is optimistic"
+    predictions = pd.read_parquet(finished / "predictions.parquet")
+    assert (predictions.label == predictions.prediction).mean() == pytest.approx(metrics["final"]["accuracy"])
+    assert predictions[["probability_neg", "probability_pos"]].sum(axis=1).to_numpy() == pytest.approx(1, abs=1e-6)
+    split = json.loads((finished / "split.json").read_text())
+    assert len(split["labeled"]) == 8
+    assert len(split["test"]) == 30
+    assert {path.name for path in (finished / "model").iterdir()} >= {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "README.md",
+        "pooled.py",
+    }
+    assert "20/20" in (finished / "train.log").read_text()
+
+
+def test_tensorboard_has_the_scalars_of_the_contract(finished: Path) -> None:
+    found = scalars(finished)
+    for tag in (
+        "loss/supervised",
+        "loss/total",
+        "tsa/threshold",
+        "tsa/kept_share",
+        "optimizer/learning_rate",
+        "optimizer/gradient_norm",
+        "speed/tokens_per_second",
+        "speed/padding_share",
+    ):
+        assert len(found[tag]) == 20, tag
+    for tag in ("mask/mask_rate", "mask/kept_share", "teacher/confidence"):
+        assert len(found[tag]) == 17, tag  # not in the 3 steps on labelled rows alone
+    assert len(found["test/accuracy"]) == 3
+    mix = [sum(pair) for pair in zip(found["pseudo_labels/neg"], found["pseudo_labels/pos"], strict=True)]
+    assert mix == pytest.approx([1] * len(mix))
+    assert all(
+        kept + masked == pytest.approx(1)
+        for kept, masked in zip(found["mask/kept_share"], found["mask/mask_rate"], strict=True)
+    )
+
+
+def test_the_loss_trace_is_the_recorded_one(finished: Path) -> None:
+    found = scalars(finished)
+    assert found["loss/supervised"] == pytest.approx([pair[0] for pair in TRACE], abs=1e-4)
+    assert found["loss/consistency"] == pytest.approx([pair[1] for pair in TRACE], abs=1e-4)
+
+
+def test_same_seed_same_weights_other_seed_other_weights(tiny: list[str], tmp_path: Path) -> None:
+    first = run(tiny, tmp_path / "a").run_dir
+    again = run(tiny, tmp_path / "b").run_dir
+    other = run([*tiny, "seed=1"], tmp_path / "c").run_dir
+    assert (first / "model/model.safetensors").read_bytes() == (again / "model/model.safetensors").read_bytes()
+    assert scalars(first)["loss/total"] == scalars(again)["loss/total"]
+    assert (first / "model/model.safetensors").read_bytes() != (other / "model/model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("stop_after", [2, 3, 11, 16])
+def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
+    tiny: list[str], tmp_path: Path, stop_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped within the supervised steps, right where they end, and after them, after an evaluation too."""
+    whole = run(tiny, tmp_path / "whole")
+    monkeypatch.setattr(training.Tracker, "step", _stop_after(stop_after, training.Tracker.step))
+    with pytest.raises(uda.cli.Interrupted) as caught:
+        run(tiny, tmp_path / "halves")
+    assert caught.value.exit_code == 143
+    monkeypatch.undo()
+    halves = run(tiny, tmp_path / "halves")
+    before, after = (load_file(result.run_dir / "model/model.safetensors") for result in (whole, halves))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert halves.best == whole.best
+    assert scalars(halves.run_dir)["loss/total"] == scalars(whole.run_dir)["loss/total"]
+    assert (
+        json.loads((halves.run_dir / "metrics.json").read_text())["evaluations"]
+        == (json.loads((whole.run_dir / "metrics.json").read_text())["evaluations"])
+    )
+
+
+def _stop_after(number: int, original):
+    """Tracker.step that sends this process SIGTERM when a step is completed."""
+    import os
+    import signal
+
+    def step(self, completed, *rest):
+        original(self, completed, *rest)
+        if completed == number:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return step
+
+
+def test_an_interrupted_run_is_not_resumed_with_another_config(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.Tracker, "step", _stop_after(5, training.Tracker.step))
+    with pytest.raises(uda.cli.Interrupted):
+        run(tiny, tmp_path / "run")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"train\.learning_rate \(0\.001 there, 0\.002 now\)"):
+        run([*tiny, "train.learning_rate=2e-3"], tmp_path / "run")
+
+
+def test_a_finished_run_is_refused_and_overwritten_on_request(tiny: list[str], finished: Path) -> None:
+    before = (finished / "metrics.json").read_text()
+    with pytest.raises(UserError, match=r"found one in .* \(accuracy .*train\.overwrite=true"):
+        run(tiny, finished)
+    assert (finished / "metrics.json").read_text() == before
+    run([*tiny, "train.overwrite=true", "train.num_steps=4"], finished)
+    assert json.loads((finished / "metrics.json").read_text())["num_steps"] == 4
+
+
+def test_the_stored_config_repeats_the_run(finished: Path, tmp_path: Path) -> None:
+    from omegaconf import OmegaConf
+
+    content = yaml.safe_load((finished / "config.yaml").read_text())
+    assert content.pop("defaults") == ["train_schema", "common", "_self_"]
+    again = uda.train.run(OmegaConf.create(content), tmp_path / "again")
+    assert (again.run_dir / "model/model.safetensors").read_bytes() == (
+        finished / "model/model.safetensors"
+    ).read_bytes()
+
+
+def test_best_is_exported_when_it_is_selected(tiny: list[str], tmp_path: Path) -> None:
+    result = run([*tiny, "train.select=best", "train.eval_every=2"], tmp_path / "run")
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    highest = max(entry["accuracy"] for entry in metrics["evaluations"])
+    earliest = next(entry["step"] for entry in metrics["evaluations"] if entry["accuracy"] == highest)
+    assert (result.best["accuracy"], result.best["step"]) == (highest, earliest)
+    assert result.selected == result.best
+    predictions = pd.read_parquet(tmp_path / "run/predictions.parquet")
+    assert (predictions.label == predictions.prediction).mean() == pytest.approx(highest)
+
+
+def test_dev_rows_choose_the_best_and_test_rows_score_it(tiny, tmp_path, review_files, reviews) -> None:
+
+    reviews(16, 9, "d").to_csv(review_files / "dev.csv", index=False)
+    result = run([*tiny, f"data.dev={review_files}/dev.csv", "train.eval_every=2"], tmp_path / "run")
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert {entry["set"] for entry in metrics["evaluations"]} == {"dev"}
+    assert {entry["num_rows"] for entry in metrics["evaluations"]} == {16}
+    assert result.best["chosen_on"] == "dev rows"
+    assert (result.best["set"], result.best["num_rows"]) == ("test", 30)
+
+
+def test_no_test_row_is_trained_on(tiny: list[str], tmp_path: Path, review_files: Path) -> None:
+    """A test review planted among the unlabelled ones, in other white space, never makes it into a batch."""
+    test = pd.read_parquet(review_files / "test.parquet")
+    unlabeled = pd.read_json(review_files / "unlabeled.jsonl", lines=True)
+    unlabeled.loc[5, "text"] = "  " + test.text[3].replace(" ", "   ", 2)
+    unlabeled.to_json(review_files / "unlabeled.jsonl", orient="records", lines=True)
+    seen: set[int] = set()
+    original = training.run_step
+
+    def spy(models, objective, batch, *rest):
+        seen.update(batch.index.tolist())
+        assert len(batch.index) in (0, 6)
+        return original(models, objective, batch, *rest)
+
+    training.run_step = spy
+    try:
+        run([*tiny, "train.num_steps=40"], tmp_path / "run")
+    finally:
+        training.run_step = original
+    split = json.loads((tmp_path / "run/split.json").read_text())
+    assert split["dropped"]["unlabelled rows that stand in test"] == 1
+    assert seen == set(range(59))  # each of the 59 others was
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_rows(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.run_step.__globals__["Models"], "update_teacher", _poison)
+    with pytest.raises(
+        UserError, match=r"Expected a finite loss and gradient, found a loss of nan.*at step 5"
+    ) as caught:
+        run(tiny, tmp_path / "run")
+    assert "train.learning_rate" in str(caught.value)
+    (path,) = (tmp_path / "run").glob("not-finite-*.json")
+    assert len(json.loads(path.read_text())["unlabeled_rows"]) == 6
+    assert not (tmp_path / "run/model").exists()
+
+
+def _poison(models, decay: float) -> None:
+    """After the first step with a teacher, the student's classifier is not a number."""
+    with torch.no_grad():
+        models.student.classifier.bias.fill_(math.nan)
+
+
+def test_stop_knows_its_exit_code() -> None:
+    assert [Stop(number).exit_code for number in (2, 15)] == [130, 143]
