@@ -49,7 +49,12 @@ def load_tokenizer(
     """The tokenizer, with our length and truncation side in place of what its files carry."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            location, revision=settings.revision, trust_remote_code=settings.trust_remote_code
+            location,
+            revision=settings.revision,
+            trust_remote_code=settings.trust_remote_code,
+            model_max_length=max_length,
+            truncation_side="right" if truncation is Truncation.head else "left",
+            padding_side="right",
         )
     except Exception as error:  # transformers raises many kinds for a missing tokenizer
         raise UserError(_unreadable("a tokenizer", location, error)) from error
@@ -62,9 +67,6 @@ def load_tokenizer(
     if backend is not None:
         backend.no_truncation()
         backend.no_padding()
-    tokenizer.model_max_length = max_length
-    tokenizer.truncation_side = "right" if truncation is Truncation.head else "left"
-    tokenizer.padding_side = "right"
     return tokenizer
 
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from uda.data.batches import Batch, Tokens
 from uda.engine.model import logits_of
 from uda.engine.process import Process
-from uda.objectives.base import Context, Objective, PseudoLabels
+from uda.objectives.base import Context, Objective, PseudoLabels, at_least_float32
 
 
 @dataclass
@@ -121,9 +121,8 @@ def label_rows(
         teacher = models.student.train()
     size = micro_batch_size or len(rows)
     with torch.no_grad(), process.accelerator.autocast():
-        logits = torch.cat(
-            [logits_of(teacher, rows.select(slice(start, start + size))).float() for start in range(0, len(rows), size)]
-        )
+        parts = [rows.select(slice(start, start + size)) for start in range(0, len(rows), size)]
+        logits = at_least_float32(torch.cat([logits_of(teacher, part) for part in parts]))
     num_labeled = len(logits) - len(batch.index)
     labeled = logits[:num_labeled] if num_labeled else None
     weak = logits[num_labeled:]

@@ -1,0 +1,200 @@
+"""One step: masked rows cost nothing, micro-batches change nothing, the teacher is what it should be."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from uda.data.batches import Batch, Tokens, pad_rows
+from uda.engine.process import Process
+from uda.engine.settings import Precision
+from uda.engine.step import Models, run_step
+from uda.objectives.base import Context, Loss, Objective, PseudoLabels
+from uda.objectives.uda import UDA
+
+
+@pytest.fixture(scope="module")
+def student(tiny_bert):
+    """The tiny BERT with a pooled head, dropout off, in float64."""
+    from uda.engine.model import load_classifier
+    from uda.engine.settings import ModelSettings, Pooling
+
+    torch.manual_seed(0)
+    settings = ModelSettings(str(tiny_bert), pooling=Pooling.mean, dropout=0.0, attention_dropout=0.0)
+    return load_classifier(str(tiny_bert), settings, ["neg", "pos"]).double()
+
+
+@pytest.fixture(scope="module")
+def process() -> Process:
+    return Process.start(Precision.fp32)
+
+
+def make_batch(num_unlabeled: int = 6) -> Batch:
+    rng = np.random.default_rng(0)
+
+    def rows(number: int) -> Tokens:
+        return pad_rows([rng.integers(5, 20, size=rng.integers(3, 9)) for _ in range(number)], 0)
+
+    labels = torch.tensor([0, 1, 1])
+    return Batch(rows(3), labels, rows(num_unlabeled), rows(num_unlabeled), torch.arange(num_unlabeled))
+
+
+def make_objective(**changes) -> UDA:
+    settings = {
+        "temperature": 0.5,
+        "tempering": "target",
+        "threshold": -1,
+        "normalizer": "all",
+        "coefficient": 1.0,
+        "tsa": "none",
+        "supervised_steps": 0,
+        "teacher_decay": 0.0,
+        "alignment": "none",
+        "kept_share": None,
+        "memory_rows": 8,
+        "prefill_rows": 0,
+    }
+    return UDA(2, 6, **{**settings, **changes}).double()
+
+
+class KeepSome(UDA):
+    """UDA whose mask is given: the rows of `kept`."""
+
+    kept = (0, 2, 5)
+
+    def pseudo_label(self, weak, index, context, labeled=None) -> PseudoLabels:
+        pseudo = super().pseudo_label(weak, index, context, labeled)
+        weight = torch.zeros_like(pseudo.weight)
+        weight[list(self.kept)] = 1.0
+        return PseudoLabels(pseudo.probs, weight, pseudo.normalizer)
+
+
+def keep_some(*kept: int) -> UDA:
+    objective = make_objective()
+    objective.__class__ = type("Kept", (KeepSome,), {"kept": kept})
+    return objective
+
+
+def left_gradients(student) -> dict[str, Tensor]:
+    return {name: each.grad.clone() for name, each in student.named_parameters() if each.grad is not None}
+
+
+def gradients(student, objective, batch, process, micro_batch_size=None) -> dict[str, Tensor]:
+    models = Models(student, student, None, 0)
+    student.zero_grad()
+    run_step(models, objective, batch, Context(0.5), process, micro_batch_size)
+    return {
+        name: parameter.grad.clone() for name, parameter in student.named_parameters() if parameter.grad is not None
+    }
+
+
+def dense_gradients(student, batch: Batch, kept: tuple[int, ...]) -> dict[str, Tensor]:
+    """Three full passes, each row's divergence times its mask, the mean over all rows: written out."""
+
+    def logits(tokens: Tokens) -> Tensor:
+        return student(input_ids=tokens.ids, attention_mask=tokens.mask).logits
+
+    student.zero_grad()
+    student.train()
+    target = F.softmax(logits(batch.weak).detach() / 0.5, dim=-1)
+    divergence = (target * (target.log() - F.log_softmax(logits(batch.strong), dim=-1))).sum(dim=-1)
+    mask = torch.zeros(len(batch.index), dtype=torch.float64)
+    mask[list(kept)] = 1
+    loss = F.cross_entropy(logits(batch.labeled), batch.labels) + (mask * divergence).mean()
+    loss.backward()
+    return {
+        name: parameter.grad.clone() for name, parameter in student.named_parameters() if parameter.grad is not None
+    }
+
+
+@pytest.mark.parametrize("kept", [(), (3,), (0, 2, 5), (0, 1, 2, 3, 4, 5)])
+def test_leaving_masked_rows_out_gives_the_dense_gradient(student, process, kept) -> None:
+    batch = make_batch()
+    ours, dense = gradients(student, keep_some(*kept), batch, process), dense_gradients(student, batch, kept)
+    assert ours.keys() == dense.keys()
+    for name in ours:
+        torch.testing.assert_close(ours[name], dense[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("micro_batch_size", [3, 4, 5, 100])
+@pytest.mark.parametrize("kept", [(), (0, 2, 5), (0, 1, 2, 3, 4, 5)])
+def test_micro_batches_give_the_gradient_of_the_whole(student, process, micro_batch_size, kept) -> None:
+    batch, objective = make_batch(), keep_some(*kept)
+    whole = gradients(student, objective, batch, process)
+    split = gradients(student, objective, batch, process, micro_batch_size)
+    for name in whole:
+        torch.testing.assert_close(split[name], whole[name], rtol=1e-9, atol=1e-12)
+
+
+def test_masked_rows_never_reach_the_student(student, process) -> None:
+    sizes = []
+
+    def spy(module, args, kwargs):
+        sizes.append((module.training, torch.is_grad_enabled(), len(kwargs["input_ids"])))
+
+    handle = student.register_forward_pre_hook(spy, with_kwargs=True)
+    try:
+        gradients(student, keep_some(1, 4), make_batch(), process)
+        gradients(student, keep_some(), make_batch(), process)
+    finally:
+        handle.remove()
+    assert sizes == [(True, False, 6), (True, True, 3 + 2), (True, False, 6), (True, True, 3)]
+
+
+def test_an_ema_teacher_answers_in_eval_mode_and_moves_by_its_decay(student, process) -> None:
+    teacher = copy.deepcopy(student).eval()
+    models = Models(student, student, teacher, 0)
+    with torch.no_grad():
+        for parameter in teacher.parameters():
+            parameter.add_(1.0)
+    before = [parameter.clone() for parameter in teacher.parameters()]
+    models.update_teacher(0.9)
+    for old, new, current in zip(before, teacher.parameters(), student.parameters(), strict=True):
+        torch.testing.assert_close(new, 0.9 * old + 0.1 * current)
+    models.start_teacher()
+    for new, current in zip(teacher.parameters(), student.parameters(), strict=True):
+        assert torch.equal(new, current)
+    modes = []
+    handle = teacher.register_forward_pre_hook(lambda module, args: modes.append(module.training))
+    run_step(models, make_objective(), make_batch(), Context(0.0), process, None)
+    handle.remove()
+    assert modes == [False]
+
+
+def test_counts_of_a_step(student, process) -> None:
+    outcome = run_step(Models(student, student, None, 0), keep_some(1, 4), make_batch(), Context(0.0), process, None)
+    rows, kept, confidence, agree, *mix = outcome.counts.tolist()
+    assert (rows, kept) == (6, 2)
+    assert 3 <= confidence <= 6  # six confidences of at least 1/2
+    assert agree <= kept == sum(mix)
+    batch = make_batch()
+    student_tokens = int(batch.labeled.mask.sum() + batch.strong.mask[[1, 4]].sum())
+    assert outcome.num_tokens == int(batch.weak.mask.sum()) + student_tokens
+
+
+class NeedsLabeled(Objective):
+    """Wants the labelled rows in the teacher pass and the original text for the student."""
+
+    teacher_rows = "all"
+    student_view = "weak"
+
+    def pseudo_label(self, weak, index, context, labeled=None) -> PseudoLabels:
+        self.seen = (weak, labeled)
+        return PseudoLabels(weak.softmax(-1), torch.ones(len(weak), dtype=weak.dtype), weak.new_tensor(1.0))
+
+    def loss(self, labeled, labels, unlabeled, pseudo, context) -> Loss:
+        self.student_saw = unlabeled.detach()
+        return Loss(labeled.sum() + unlabeled.sum())
+
+
+def test_teacher_rows_and_student_view(student, process) -> None:
+    """With dropout off teacher and student agree on the original texts, and on the labelled ones."""
+    batch, objective = make_batch(), NeedsLabeled(2, 6)
+    run_step(Models(student, student, None, 0), objective, batch, Context(0.0), process, None)
+    with torch.no_grad():
+        labeled = student(input_ids=batch.labeled.ids, attention_mask=batch.labeled.mask).logits
+    torch.testing.assert_close(objective.seen[1], labeled)
+    torch.testing.assert_close(objective.student_saw, objective.seen[0])
