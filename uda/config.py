@@ -1,5 +1,6 @@
 """The typed schema of the config, its checks, and the only reader of Hydra's objects."""
 
+import hashlib
 import inspect
 import re
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from uda.data.settings import DataSettings
 from uda.engine.settings import ModelSettings, Pooling, Precision, Select, TrainSettings
 from uda.errors import UserError, did_you_mean
+
+_MAX_SUFFIX = 160
 
 
 @dataclass
@@ -75,6 +78,8 @@ def _job_name(*, _root_: DictConfig) -> str:
         if key not in named:
             others.append(f"{key}={value}")
     suffix = "".join(f"-{re.sub(r'[^A-Za-z0-9_.=,+-]+', '_', other)}" for other in sorted(others))
+    if len(suffix) > _MAX_SUFFIX:  # a folder's name has 255 bytes
+        suffix = f"{suffix[:_MAX_SUFFIX]}-{hashlib.sha256(''.join(sorted(others)).encode()).hexdigest()[:8]}"
     return f"{choices.get('objective', 'run')}-seed{_root_.seed}{suffix}"
 
 

@@ -19,7 +19,8 @@ from transformers.utils import logging as transformers_logging
 
 from uda.data.batches import Tokens
 from uda.data.settings import Truncation
-from uda.engine.pooled import PooledClassifier, PooledConfig
+from uda.engine.pooled import PooledClassifier
+from uda.engine.pooled_config import PooledConfig
 from uda.engine.settings import ModelSettings, Pooling
 from uda.errors import UserError
 from uda.packages import package_path

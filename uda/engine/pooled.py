@@ -1,37 +1,15 @@
 """A classifier with a linear head on pooled features, around any encoder.
 
-This file stands alone: it travels with every saved model as the code that `trust_remote_code` needs.
+This file and its config's travel with every saved model as the code that `trust_remote_code` needs, so they import
+nothing else of `uda`, and each other by a relative name.
 """
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, PreTrainedConfig, PreTrainedModel
+from transformers import AutoModel, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-
-class PooledConfig(PreTrainedConfig):
-    """encoder: the encoder's own config as a dict. pooling: "mean" over tokens, or "cls", the first token."""
-
-    model_type = "uda_pooled"
-
-    def __init__(
-        self,
-        encoder: dict[str, Any] | None = None,
-        pooling: str = "mean",
-        classifier_dropout: float = 0.0,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.encoder = encoder
-        self.pooling = pooling
-        self.classifier_dropout = classifier_dropout
-
-    def encoder_config(self) -> PreTrainedConfig:
-        """The encoder's config as an object."""
-        options = dict(self.encoder or {})
-        return AutoConfig.for_model(options.pop("model_type"), **options)
+from .pooled_config import PooledConfig
 
 
 class PooledClassifier(PreTrainedModel):

@@ -1,0 +1,147 @@
+"""Every experiment with every objective, data and augment option; the run directory's name; checks before any work."""
+
+from pathlib import Path
+
+import pytest
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from uda import config
+from uda.config import build, compose, config_dir, read_train
+from uda.errors import UserError
+from uda.objectives.base import Objective
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+
+
+def test_the_groups_are_those_of_the_contract() -> None:
+    assert {path.name for path in config_dir().iterdir() if path.is_dir()} == {
+        "data",
+        "augment",
+        "model",
+        "objective",
+        "train",
+        "experiment",
+    }
+    assert set(options("objective")) >= {"supervised", "uda", "uda_port", "uda_weak_start"}
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+@pytest.mark.parametrize("objective", options("objective"))
+def test_every_experiment_builds_with_every_objective(experiment: str, objective: str) -> None:
+    settings = read_train(compose("train", [f"+experiment={experiment}", f"objective={objective}"]))
+    built = build(settings.objective, "objective", num_classes=3, num_unlabeled=5)
+    assert isinstance(built, Objective)
+    assert built.num_classes == 3
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g in ("data", "augment", "model") for o in options(g)])
+def test_every_experiment_composes_with_every_option(experiment: str, group: str, option: str) -> None:
+    also = {
+        ("augment", "files"): ["augment.path=p", "augment.column=c"],
+        ("model", "local"): ["model.name_or_path=m", "model.pooling=cls"],
+        ("model", "bert_base"): ["data.label_descriptions=null"],  # they need a pooled head
+    }
+    cfg = compose("train", [f"+experiment={experiment}", f"{group}={option}", *also.get((group, option), [])])
+    read_train(cfg)
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_an_experiment_selects_but_sets_no_objective_and_no_data(experiment: str) -> None:
+    body = OmegaConf.load(config_dir() / "experiment" / f"{experiment}.yaml")
+    assert not {"objective", "data"} & set(body)
+
+
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_an_experiment_opens_with_its_command_and_its_cost(experiment: str) -> None:
+    header = [
+        line
+        for line in (config_dir() / "experiment" / f"{experiment}.yaml").read_text().splitlines()
+        if line.startswith("#")
+    ]
+    assert any(f"python -m uda.train +experiment={experiment}" in line for line in header)
+    assert any("minutes" in line or "hours" in line for line in header)
+
+
+def job_name(*overrides: str) -> str:
+    config.register()
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
+        cfg = hydra_compose("train", list(overrides), return_hydra_config=True)
+        OmegaConf.set_readonly(cfg.hydra, False)
+        cfg.hydra.overrides.task = list(overrides)
+        return cfg.hydra.run.dir
+
+
+def test_the_run_directory_tells_jobs_apart() -> None:
+    assert job_name("+experiment=imdb") == "outputs/imdb/uda_weak_start-seed0"
+    assert job_name("+experiment=imdb", "objective=uda", "seed=3") == "outputs/imdb/uda-seed3"
+    assert job_name("+experiment=imdb", "train.num_steps=5", "data.labeled=a/b c.csv") == (
+        "outputs/imdb/uda_weak_start-seed0-data.labeled=a_b_c.csv-train.num_steps=5"
+    )
+    assert job_name("+experiment=imdb", "name=mine", "train.overwrite=true") == "outputs/mine/uda_weak_start-seed0"
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_two_long_values_that_differ_late_do_not_meet() -> None:
+    first, second = (job_name("+experiment=imdb", f"model.name_or_path={'x' * 300}{end}") for end in "ab")
+    assert first != second
+    assert all(len(part) < 200 for part in Path(first).parts)
+
+
+def test_paper_recipe_has_everything_for_a_weak_start_off() -> None:
+    objective = compose("train", ["+experiment=imdb", "objective=uda"]).objective
+    assert (objective.supervised_steps, objective.teacher_decay, objective.prefill_rows) == (0, 0.0, 0)
+    assert (objective.alignment, objective.kept_share) == ("none", None)
+    assert (objective.temperature, objective.tsa, objective.threshold) == (0.85, "linear", -1)
+    port = compose("train", ["+experiment=imdb", "objective=uda_port"]).objective
+    assert (port.tempering, port.normalizer, port.threshold) == ("prediction", "kept", 0.45)
+
+
+def test_data_seed_follows_the_seed_unless_set() -> None:
+    assert read_train(compose("train", ["+experiment=imdb", "seed=4"])).data.seed == 4
+    assert read_train(compose("train", ["+experiment=imdb", "seed=4", "data.seed=1"])).data.seed == 1
+
+
+BAD = [
+    (["train.num_steps=-1"], "train.num_steps: expected at least 0, found -1"),
+    (["train.batch_size=0"], "train.batch_size: expected at least 1, found 0"),
+    (["train.warmup=-0.1"], "train.warmup: expected at least 0, found -0.1"),
+    (["seed=-1"], "seed: expected at least 0, found -1"),
+    (["data.max_length=2"], "data.max_length: expected at least 8, found 2"),
+    (["model.dropout=1.5"], r"model.dropout: expected a share in \[0, 1\), found 1.5"),
+    (["augment.num_copies=0"], "augment.num_copies: expected a whole number of at least 1, found 0"),
+    (["model.pooling=head"], "data.label_descriptions: expected a head on pooled features.*model.pooling=mean"),
+    (["data.label_descriptions=3"], "data.label_descriptions: expected a sentence or a list.*found 3"),
+    (["data.label_descriptions={neg: [], pos: x}"], "data.label_descriptions: expected a sentence or a list"),
+    (["data.where=x"], "data.where: expected columns and values, found 'x'"),
+    (["train.select=best", "train.eval_every=null"], "train.select=best: expected evaluations.*Set train.eval_every"),
+    (["train.micro_batch_size=2"], "train.micro_batch_size: expected room for the labelled rows.*found 2"),
+    (["model=local"], "Expected a value for model.name_or_path, found none. Set it"),
+    (["augment=files"], "Expected a value for augment.column, augment.path, found none"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), BAD)
+def test_bad_values_are_refused_before_any_work(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        read_train(compose("train", ["+experiment=imdb", *overrides]))
+
+
+def test_a_misspelt_key_of_a_class_is_named() -> None:
+    cfg = compose("train", ["+experiment=imdb", "+objective.temprature=1"])
+    with pytest.raises(UserError, match=r"objective.temprature: expected a key of .*Did you mean 'temperature'\?"):
+        build(read_train(cfg).objective, "objective", num_classes=2, num_unlabeled=1)
+    cfg = compose("train", ["+experiment=imdb", "~objective.tsa"])
+    with pytest.raises(UserError, match=r"objective: expected all keys of .*, found none for tsa"):
+        build(read_train(cfg).objective, "objective", num_classes=2, num_unlabeled=1)
+
+
+def test_a_class_that_does_not_exist_is_named() -> None:
+    with pytest.raises(UserError, match=r"objective: expected a class that can be built.*objective._target_"):
+        build({"_target_": "uda.objectives.nothing.Here"}, "objective", num_classes=2, num_unlabeled=1)
