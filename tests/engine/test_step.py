@@ -192,7 +192,7 @@ class NeedsLabeled(Objective):
 
 def test_teacher_rows_and_student_view(student, process) -> None:
     """With dropout off teacher and student agree on the original texts, and on the labelled ones."""
-    batch, objective = make_batch(), NeedsLabeled(2, 6)
+    batch, objective = make_batch(), NeedsLabeled(2, 6, supervised_steps=0, teacher_decay=0.0, prefill_rows=0)
     run_step(Models(student, student, None, 0), objective, batch, Context(0.0), process, None)
     with torch.no_grad():
         labeled = student(input_ids=batch.labeled.ids, attention_mask=batch.labeled.mask).logits

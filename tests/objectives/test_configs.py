@@ -30,8 +30,8 @@ PAPER = {
 }
 
 
-def number(name: str, bounds: str, found: str) -> str:
-    return f"objective.{name}: expected a number {bounds}, found {found}. Set objective.{name} to such a value."
+def number(name: str, bounds: str, found: str, kind: str = "a number") -> str:
+    return f"objective.{name}: expected {kind} {bounds}, found {found}. Set objective.{name} to such a value."
 
 
 def choice(name: str, choices: str, found: str) -> str:
@@ -44,22 +44,22 @@ def choice(name: str, choices: str, found: str) -> str:
         ({"temperature": True}, number("temperature", "or null", "True")),
         ({"temperature": "hot"}, number("temperature", "or null", "'hot'")),
         ({"tempering": "both"}, choice("tempering", "target, prediction", "'both'")),
-        ({"threshold": 1.5}, number("threshold", "of at least -1 and at most 1", "1.5")),
-        ({"threshold": -1.5}, number("threshold", "of at least -1 and at most 1", "-1.5")),
-        ({"threshold": float("nan")}, number("threshold", "of at least -1 and at most 1", "nan")),
-        ({"threshold": None}, number("threshold", "of at least -1 and at most 1", "None")),
+        ({"threshold": 1.5}, number("threshold", ">= -1 and <= 1", "1.5")),
+        ({"threshold": -1.5}, number("threshold", ">= -1 and <= 1", "-1.5")),
+        ({"threshold": float("nan")}, number("threshold", ">= -1 and <= 1", "nan")),
+        ({"threshold": None}, number("threshold", ">= -1 and <= 1", "None")),
         ({"normalizer": "mean"}, choice("normalizer", "all, kept", "'mean'")),
-        ({"coefficient": -0.1}, number("coefficient", "of at least 0", "-0.1")),
-        ({"coefficient": None}, number("coefficient", "of at least 0", "None")),
+        ({"coefficient": -0.1}, number("coefficient", ">= 0", "-0.1")),
+        ({"coefficient": None}, number("coefficient", ">= 0", "None")),
         ({"tsa": "cosine"}, choice("tsa", "none, linear, log, exp", "'cosine'")),
         ({"tsa": None}, choice("tsa", "none, linear, log, exp", "None")),
-        ({"supervised_steps": -1}, number("supervised_steps", "of at least 0", "-1")),
-        ({"teacher_decay": 1.1}, number("teacher_decay", "of at least 0 and at most 1", "1.1")),
+        ({"supervised_steps": -1}, number("supervised_steps", ">= 0", "-1")),
+        ({"teacher_decay": 1.1}, number("teacher_decay", ">= 0 and < 1", "1.1")),
         ({"alignment": "prior"}, choice("alignment", "none, uniform", "'prior'")),
-        ({"kept_share": 1.5}, number("kept_share", "of at least 0 and at most 1 or null", "1.5")),
-        ({"kept_share": "half"}, number("kept_share", "of at least 0 and at most 1 or null", "'half'")),
-        ({"memory_rows": 0}, number("memory_rows", "of at least 1", "0")),
-        ({"prefill_rows": -1}, number("prefill_rows", "of at least 0", "-1")),
+        ({"kept_share": 1.5}, number("kept_share", "> 0 and <= 1 or null", "1.5")),
+        ({"kept_share": "half"}, number("kept_share", "> 0 and <= 1 or null", "'half'")),
+        ({"memory_rows": 0}, number("memory_rows", ">= 1", "0", "a whole number")),
+        ({"prefill_rows": -1}, number("prefill_rows", ">= 0", "-1", "a whole number")),
     ],
     ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
@@ -72,8 +72,8 @@ def test_a_wrong_option_is_refused(make_uda, option: dict[str, object], message:
 @pytest.mark.parametrize(
     ("num_classes", "num_unlabeled", "tsa", "message"),
     [
-        (1, 0, "none", number("num_classes", "of at least 2", "1")),
-        (2, -1, "none", number("num_unlabeled", "of at least 0", "-1")),
+        (1, 0, "none", number("num_classes", ">= 2", "1", "a whole number")),
+        (2, -1, "none", number("num_unlabeled", ">= 0", "-1", "a whole number")),
         (2, 0, "cosine", choice("tsa", "none, linear, log, exp", "'cosine'")),
     ],
 )

@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import root
 
-from uda.objectives.teacher_memory import MIN_ROWS_PER_CLASS, TeacherMemory, balancing_bias, class_quantiles
+from uda.objectives.teacher_memory import MIN_ROWS_PER_CLASS, TeacherMemory, alignment_bias, class_quantiles
 
 
 def sorted_rows(rows: torch.Tensor) -> list[list[float]]:
@@ -39,32 +38,32 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return odds / odds.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize(
-    "prior",
-    [[0.5, 0.5], [0.9, 0.1], [0.2] * 5, [0.05, 0.1, 0.15, 0.3, 0.4]],
-    ids=lambda prior: f"{len(prior)}-{prior[0]}",
-)
-def test_balancing_bias_makes_the_mean_answer_the_prior(prior: list[float]) -> None:
-    num_classes = len(prior)
+@pytest.mark.parametrize("num_classes", [2, 5, 100])
+def test_alignment_divides_by_the_mean_answer(num_classes: int) -> None:
+    """softmax(log q + bias) = q / mean(q), renormalised, against numpy."""
     rng = np.random.default_rng(0)
     logits = 2 * rng.normal(size=(64, num_classes)) + 3 * (np.arange(num_classes) == 0)  # class 0 is far ahead
     log_probs = torch.log_softmax(torch.from_numpy(logits), dim=1)
-    assert log_probs.exp().mean(dim=0)[0] > 0.5
-    bias = balancing_bias(log_probs, torch.tensor(prior, dtype=torch.float64).log()).numpy()
-    assert softmax(logits + bias).mean(axis=0) == pytest.approx(prior, abs=1e-6)
-
-    # A bias is unique up to a constant. Another solver, with the bias of class 0 held at 0:
-    def off_balance(others: np.ndarray) -> np.ndarray:
-        return (softmax(logits + np.append(0, others)).mean(axis=0) - prior)[1:]
-
-    expected = root(off_balance, np.zeros(num_classes - 1)).x
-    assert bias[1:] - bias[0] == pytest.approx(expected, abs=1e-5)
+    aligned = torch.softmax(log_probs + alignment_bias(log_probs), dim=1).numpy()
+    quotient = softmax(logits) / softmax(logits).mean(axis=0)
+    assert aligned == pytest.approx(quotient / quotient.sum(axis=1, keepdims=True), rel=1e-10)
+    off = abs(softmax(logits).mean(axis=0)[0] - 1 / num_classes)
+    assert abs(aligned.mean(axis=0)[0] - 1 / num_classes) < 0.6 * off  # nearer to equal shares, not there
 
 
-def test_balancing_bias_leaves_balanced_answers_alone() -> None:
+def test_alignment_by_hand() -> None:
+    """Means 3/4 and 1/4: the answer (1/2, 1/2) becomes (2/3, 2) / (8/3) = (1/4, 3/4)."""
+    log_probs = torch.tensor([[1.0 - 1e-15, 1e-15], [0.5, 0.5]], dtype=torch.float64).log()
+    aligned = torch.softmax(log_probs + alignment_bias(log_probs), dim=1)
+    assert aligned[1].tolist() == pytest.approx([0.25, 0.75], abs=1e-12)
+
+
+def test_balanced_answers_stay() -> None:
     log_probs = torch.tensor([[0.9, 0.1], [0.1, 0.9]], dtype=torch.float64).log()
-    prior = torch.tensor([0.5, 0.5], dtype=torch.float64).log()
-    assert balancing_bias(log_probs, prior).tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert torch.softmax(log_probs + alignment_bias(log_probs), dim=1).tolist() == [
+        pytest.approx([0.9, 0.1]),
+        pytest.approx([0.1, 0.9]),
+    ]
 
 
 def make_probs(counts: list[int]) -> np.ndarray:

@@ -67,6 +67,23 @@ def test_against_numpy(
     assert {0: "none", len(rows.weak): "all"}.get(expected["num_kept"], "some") == kinds[threshold]
 
 
+@pytest.mark.parametrize("num_classes", [2, 5, 100])
+@pytest.mark.parametrize(
+    ("tsa", "progress", "alpha"),
+    [
+        ("none", 0, 1),
+        *(("linear", 0, 0), ("linear", 0.5, 0.5), ("linear", 1, 1)),
+        *(("log", 0, 0), ("log", 0.5, 1 - math.exp(-2.5)), ("log", 1, 1 - math.exp(-5))),
+        *(("exp", 0, math.exp(-5)), ("exp", 0.5, math.exp(-2.5)), ("exp", 1, 1)),
+    ],
+)
+def test_annealing_against_numpy(make_rows, make_uda, take_step, tsa, progress, alpha, num_classes) -> None:
+    rows = make_rows(num_classes, num_labeled=32)
+    options = {"temperature": 0.85, "tempering": "target", "threshold": -1, "normalizer": "all"}
+    expected = reference(rows, coefficient=1, eta=alpha * (1 - 1 / num_classes) + 1 / num_classes, **options)
+    assert ours(make_uda(num_classes, tsa=tsa, **options), rows, Context(progress), take_step) == close(expected)
+
+
 @pytest.mark.parametrize("normalizer", ["all", "kept"])
 @pytest.mark.parametrize("coefficient", [0, 1, 2.5])
 @pytest.mark.parametrize(("num_labeled", "num_unlabeled"), [(1, 1), (0, 1), (0, 16), (8, 1)])

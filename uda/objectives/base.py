@@ -4,6 +4,8 @@ The engine runs the teacher on the original texts, asks `Objective.pseudo_label`
 rows of weight 0, runs the student on the labelled and the kept rows in one pass, and asks `Objective.loss`.
 """
 
+import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -86,16 +88,17 @@ class Objective(nn.Module, ABC):
         self,
         num_classes: int,
         num_unlabeled: int,
-        supervised_steps: float = 0,
-        teacher_decay: float = 0.0,
-        prefill_rows: int = 0,
+        *,
+        supervised_steps: float,
+        teacher_decay: float,
+        prefill_rows: int,
     ) -> None:
         super().__init__()
-        check_number("num_classes", num_classes, low=2)
-        check_number("num_unlabeled", num_unlabeled, low=0)
+        check_number("num_classes", num_classes, low=2, whole=True)
+        check_number("num_unlabeled", num_unlabeled, low=0, whole=True)
         check_number("supervised_steps", supervised_steps, low=0)
-        check_number("teacher_decay", teacher_decay, low=0, high=1)
-        check_number("prefill_rows", prefill_rows, low=0)
+        check_number("teacher_decay", teacher_decay, low=0, below=1)
+        check_number("prefill_rows", prefill_rows, low=0, whole=True)
         self.num_classes = num_classes
         self.num_unlabeled = num_unlabeled
         self.supervised_steps = supervised_steps
@@ -120,17 +123,29 @@ class Objective(nn.Module, ABC):
 
 
 def check_number(
-    name: str, value: Any, low: float | None = None, high: float | None = None, optional: bool = False
+    name: str,
+    value: Any,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+    whole: bool = False,
+    optional: bool = False,
 ) -> None:
-    """Refuse a value that is no number within [low, high]; None passes where it is `optional`."""
+    """Refuse what is no finite number within the bounds (`above` and `below` strictly); None passes if `optional`."""
     if value is None and optional:
         return
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if is_number and (low is None or value >= low) and (high is None or value <= high):
+    bounds = [(low, ">=", operator.ge), (above, ">", operator.gt), (high, "<=", operator.le), (below, "<", operator.lt)]
+    given = [(bound, sign, holds) for bound, sign, holds in bounds if bound is not None]
+    kinds = int if whole else int | float
+    is_number = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
+    if is_number and all(holds(value, bound) for bound, _, holds in given):
         return
-    bounds = " ".join([f"of at least {low}" * (low is not None), f"and at most {high}" * (high is not None)]).strip()
+    kind = "a whole number" if whole else "a number"
+    wanted = " ".join([kind, " and ".join(f"{sign} {bound:g}" for bound, sign, _ in given)]).strip()
     raise UserError(
-        f"objective.{name}: expected a number {bounds}{' or null' * optional}, found {value!r}. "
+        f"objective.{name}: expected {wanted}{' or null' * optional}, found {value!r}. "
         f"Set objective.{name} to such a value."
     )
 

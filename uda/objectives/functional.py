@@ -37,12 +37,13 @@ def annealed_cross_entropy(
     """
     if len(labels) == 0:
         return logits.sum(), {}
-    log_probs = F.log_softmax(at_least_float32(logits), dim=-1)
-    true_class = log_probs.gather(1, labels[:, None]).squeeze(1)
-    kept = (true_class.detach().exp() <= threshold) if threshold < 1 else torch.ones_like(labels, dtype=torch.bool)
-    counts = torch.stack([kept.sum(), torch.as_tensor(len(labels), device=kept.device)]).to(log_probs.dtype)
+    logits = at_least_float32(logits)
+    # softmax, not the exponential of log_softmax: uniform logits then give 1 / K to the bit, which is not above it.
+    true_class = F.softmax(logits.detach(), dim=-1).gather(1, labels[:, None]).squeeze(1)
+    kept = (true_class <= threshold) if threshold < 1 else torch.ones_like(labels, dtype=torch.bool)
+    counts = torch.stack([kept.sum(), torch.as_tensor(len(labels), device=kept.device)]).to(logits.dtype)
     num_kept, num_rows = context.sum(counts).unbind()
-    loss = -(true_class * kept).sum() / num_kept.clamp(min=1)
+    loss = (F.cross_entropy(logits, labels, reduction="none") * kept).sum() / num_kept.clamp(min=1)
     return loss, {
         "loss/supervised": loss.detach(),
         "tsa/threshold": threshold * counts[1] / num_rows,
@@ -56,5 +57,6 @@ def tempered(logits: Tensor, temperature: float | None) -> Tensor:
 
 
 def kl_divergence(target: Tensor, log_prediction: Tensor) -> Tensor:
-    """KL(target || prediction) per row, [N, K] and [N, K] to [N]; classes of target probability 0 add nothing."""
-    return (torch.xlogy(target, target) - target * log_prediction).sum(dim=-1)
+    """KL(target || prediction) per row, [N, K] and [N, K] to [N]; a class of target probability 0 adds nothing."""
+    terms = torch.xlogy(target, target) - target * log_prediction
+    return torch.where(target > 0, terms, torch.zeros_like(terms)).sum(dim=-1)

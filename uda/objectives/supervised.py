@@ -12,7 +12,7 @@ class Supervised(Objective):
     teacher_rows = "none"
 
     def __init__(self, num_classes: int, num_unlabeled: int, *, tsa: str) -> None:
-        super().__init__(num_classes, num_unlabeled)
+        super().__init__(num_classes, num_unlabeled, supervised_steps=0, teacher_decay=0.0, prefill_rows=0)
         check_choice("tsa", tsa, TSA_SCHEDULES)
         self.tsa = tsa
 

@@ -1,5 +1,7 @@
 """The teacher's recent answers: what alignment and a quantile mask are measured against."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -34,21 +36,13 @@ class TeacherMemory(nn.Module):
         return self.log_probs[: int(self.num_pushed)]
 
 
-def balancing_bias(log_probs: Tensor, log_prior: Tensor, num_iterations: int = 100) -> Tensor:
-    """The class bias b [K] under which the mean of softmax(log_probs + b) over rows [N, K] is the prior.
+def alignment_bias(log_probs: Tensor) -> Tensor:
+    """Distribution alignment to equal class shares: what is added to log-probabilities, rows [N, K] to [K].
 
-    Distribution alignment, q * prior / mean(q) renormalised, repeated until nothing changes: one round alone leaves
-    a mean that is still off the prior. For K = 2 it moves the decision to where both classes are equally likely.
+    softmax(log q + bias) is q * prior / mean(q), renormalised, with a uniform prior; q's mean is over the rows.
+    Source: Berthelot et al. 2020, "ReMixMatch", arXiv 1911.09785, section 3.1.
     """
-    bias = torch.zeros_like(log_prior)
-    log_count = torch.log(torch.as_tensor(float(len(log_probs)), dtype=log_probs.dtype))
-    for _ in range(num_iterations):
-        log_mean = torch.log_softmax(log_probs + bias, dim=-1).logsumexp(dim=0) - log_count
-        change = log_prior - log_mean
-        bias = bias + change
-        if change.abs().max() < 1e-6:
-            break
-    return bias
+    return -(log_probs.logsumexp(dim=0) - math.log(len(log_probs)))
 
 
 def class_quantiles(probs: Tensor, quantile: float) -> Tensor:

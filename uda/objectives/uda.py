@@ -1,11 +1,10 @@
 """Unsupervised Data Augmentation for Consistency Training (Xie et al., 2020, arXiv 1904.12848)."""
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from uda.errors import UserError
 from uda.objectives.base import (
     Context,
     Loss,
@@ -22,7 +21,7 @@ from uda.objectives.functional import (
     tempered,
     tsa_threshold,
 )
-from uda.objectives.teacher_memory import TeacherMemory, balancing_bias, class_quantiles
+from uda.objectives.teacher_memory import TeacherMemory, alignment_bias, class_quantiles
 
 
 class UDA(Objective):
@@ -37,8 +36,8 @@ class UDA(Objective):
     coefficient: the weight of the consistency loss. tsa: the schedule of training signal annealing, or "none".
 
     What a weak start needs, off in the paper's recipe:
-    alignment: "uniform": targets and mask see the teacher's answers under the class bias that makes their mean over
-    the last `memory_rows` rows uniform (`balancing_bias`); "none". Wrong where the classes are unbalanced.
+    alignment: "uniform": targets and mask see the teacher's answers divided by their mean over the last `memory_rows`
+    rows (`alignment_bias`); "none". Wrong where the classes are unbalanced.
     kept_share: keep this share of the rows of each predicted class, the most confident ones among the last
     `memory_rows` rows (`class_quantiles`), after alignment; None keeps all.
     """
@@ -61,7 +60,13 @@ class UDA(Objective):
         memory_rows: int,
         prefill_rows: int,
     ) -> None:
-        super().__init__(num_classes, num_unlabeled, supervised_steps, teacher_decay, prefill_rows)
+        super().__init__(
+            num_classes,
+            num_unlabeled,
+            supervised_steps=supervised_steps,
+            teacher_decay=teacher_decay,
+            prefill_rows=prefill_rows,
+        )
         check_number("temperature", temperature, optional=True)
         check_choice("tempering", tempering, ("target", "prediction"))
         check_number("threshold", threshold, low=-1, high=1)
@@ -69,8 +74,8 @@ class UDA(Objective):
         check_number("coefficient", coefficient, low=0)
         check_choice("tsa", tsa, TSA_SCHEDULES)
         check_choice("alignment", alignment, ("none", "uniform"))
-        check_number("kept_share", kept_share, low=0, high=1, optional=True)
-        check_number("memory_rows", memory_rows, low=1)
+        check_number("kept_share", kept_share, above=0, high=1, optional=True)
+        check_number("memory_rows", memory_rows, low=1, whole=True)
         self.temperature = temperature
         self.tempering = tempering
         self.threshold = threshold
@@ -80,34 +85,39 @@ class UDA(Objective):
         self.alignment = alignment
         self.kept_share = kept_share
         needs_memory = alignment != "none" or kept_share is not None
+        if prefill_rows > (memory_rows if needs_memory else 0):
+            raise UserError(
+                f"objective.prefill_rows: expected at most objective.memory_rows ({memory_rows}), and 0 where neither "
+                f"alignment nor kept_share uses that memory, found {prefill_rows}. Set objective.prefill_rows=0."
+            )
         self.memory = TeacherMemory(memory_rows, num_classes) if needs_memory else None
 
+    @torch.no_grad()
     def pseudo_label(
         self, weak: Tensor, index: Tensor, context: Context, labeled: Tensor | None = None
     ) -> PseudoLabels:
-        log_probs = F.log_softmax(at_least_float32(weak), dim=-1)
-        kept = log_probs.exp().amax(dim=-1) > self.threshold
-        if self.memory is not None:
-            self.memory.push(context.gather(log_probs))
-            log_probs, confident = self._against_memory(log_probs, self.memory.rows().to(log_probs.dtype))
-            kept &= confident
+        logits, confident = at_least_float32(weak), torch.ones(len(weak), dtype=torch.bool, device=weak.device)
+        if self.memory is not None and len(weak):
+            logits, confident = self._against_memory(self.memory, F.log_softmax(logits, dim=-1), context)
+        # Not "<=" rather than ">": an answer that is not a number stays, and ends the run, instead of being masked.
+        kept = confident & ~(F.softmax(logits, dim=-1).amax(dim=-1) <= self.threshold)
         temperature = self.temperature if self.tempering == "target" else None
-        probs = F.softmax(tempered(log_probs, temperature), dim=-1)
+        probs = F.softmax(tempered(logits, temperature), dim=-1)
         weight = kept.to(probs.dtype)
         rows = weight if self.normalizer == "kept" else torch.ones_like(weight)
         return PseudoLabels(probs, weight, context.sum(rows.sum()).clamp(min=1))
 
-    def _against_memory(self, log_probs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """The rows' log-probabilities after alignment, and which rows the quantile mask keeps."""
+    def _against_memory(self, memory: TeacherMemory, log_probs: Tensor, context: Context) -> tuple[Tensor, Tensor]:
+        """The rows' answers after alignment, as logits, and which rows the quantile mask keeps."""
+        memory.push(context.gather(log_probs))
+        remembered = memory.rows().to(log_probs.dtype)
         if self.alignment == "uniform":
-            log_prior = torch.full_like(memory[0], -math.log(self.num_classes))
-            bias = balancing_bias(memory, log_prior)
-            log_probs = torch.log_softmax(log_probs + bias, dim=-1)
-            memory = torch.log_softmax(memory + bias, dim=-1)
+            bias = alignment_bias(remembered)
+            log_probs, remembered = log_probs + bias, remembered + bias
         if self.kept_share is None:
             return log_probs, torch.ones(len(log_probs), dtype=torch.bool, device=log_probs.device)
-        confidence, predicted = log_probs.exp().max(dim=-1)
-        return log_probs, confidence >= class_quantiles(memory.exp(), 1 - self.kept_share)[predicted]
+        confidence, predicted = F.softmax(log_probs, dim=-1).max(dim=-1)
+        return log_probs, ~(confidence < class_quantiles(F.softmax(remembered, dim=-1), 1 - self.kept_share)[predicted])
 
     def loss(self, labeled: Tensor, labels: Tensor, unlabeled: Tensor, pseudo: PseudoLabels, context: Context) -> Loss:
         threshold = tsa_threshold(context.progress, self.tsa, self.num_classes)

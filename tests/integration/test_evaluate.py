@@ -1,0 +1,103 @@
+"""`uda.evaluate`: the run's own test rows, other data, and the pipeline's probabilities."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import uda.evaluate
+import uda.train
+from uda.config import compose
+from uda.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_bert) -> tuple[Path, Path]:
+    """A finished run on IMDb-like rows with markup, and the folder of its files."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    rng_rows = [
+        {"text": f"the film was {word}<br />the plot was {word} \\n {'very ' * number}", "label": label}
+        for number in range(12)
+        for word, label in (("great", "pos"), ("awful", "neg"))
+    ]
+    frame = pd.DataFrame(rng_rows)
+    frame.iloc[:12].to_csv(folder / "train.csv", index=False)
+    frame.iloc[12:].to_csv(folder / "test.csv", index=False)
+    overrides = [
+        "+experiment=imdb",
+        "data=files",
+        f"data.labeled={folder}/train.csv",
+        f"data.test={folder}/test.csv",
+        "data.cleaning=html",
+        "data.max_length=12",
+        "data.truncation=tail",
+        "data.num_labeled=4",
+        "model=local",
+        "model.pooling=mean",
+        f"model.name_or_path={tiny_bert}",
+        "objective.supervised_steps=2",
+        "train.num_steps=6",
+        "train.eval_every=null",
+        "train.precision=fp32",
+    ]
+    uda.train.run(compose("train", overrides), folder / "run")
+    return folder / "run", folder
+
+
+def test_own_test_rows_give_the_scores_of_the_run(trained, tmp_path) -> None:
+    run, _ = trained
+    scores = uda.evaluate.run(compose("evaluate", [f"run={run}"]), tmp_path)
+    final = json.loads((run / "metrics.json").read_text())["final"]
+    for name in ("accuracy", "macro_f1", "num_rows", "per_class"):
+        assert scores[name] == final[name]
+    assert scores["nll"] == pytest.approx(final["nll"], abs=1e-6)
+    assert json.loads((tmp_path / "metrics.json").read_text()) == scores
+    ours, theirs = (pd.read_parquet(folder / "predictions.parquet") for folder in (tmp_path, run))
+    assert list(ours.prediction) == list(theirs.prediction)
+
+
+def test_the_pipeline_gives_the_same_probabilities(trained, tmp_path) -> None:
+    from transformers import pipeline
+
+    from uda.data.cleaning import clean
+    from uda.data.settings import Cleaning
+
+    run, folder = trained
+    uda.evaluate.run(compose("evaluate", [f"run={run}"]), tmp_path)
+    table = pd.read_parquet(tmp_path / "predictions.parquet")
+    texts = [clean(text, Cleaning.html) for text in pd.read_csv(folder / "test.csv").text]
+    answers = pipeline("text-classification", str(run / "model"), truncation=True, top_k=None)(texts)
+    for row, answer in enumerate(answers):
+        for entry in answer:
+            assert table[f"probability_{entry['label']}"][row] == pytest.approx(entry["score"], abs=1e-4)
+
+
+def test_other_data_with_other_columns_and_labels(trained, tmp_path) -> None:
+    run, _ = trained
+    rows = {"review": ["great film", "awful plot", "great"], "stars": [1, 0, 0]}
+    pd.DataFrame(rows).to_json(tmp_path / "mine.jsonl", orient="records", lines=True)
+    overrides = [
+        f"run={run}",
+        "data=files",
+        f"data.test={tmp_path}/mine.jsonl",
+        "data.text_column=review",
+        "data.label_column=stars",
+        "data.label_names=[neg,pos]",
+    ]
+    scores = uda.evaluate.run(compose("evaluate", overrides), tmp_path / "out")
+    assert scores["num_rows"] == 3
+    assert [scores["per_class"][name]["support"] for name in ("neg", "pos")] == [2, 1]
+
+
+def test_bad_input(trained, tmp_path) -> None:
+    run, _ = trained
+    with pytest.raises(UserError, match=r"run: expected a run directory, found none"):
+        uda.evaluate.run(compose("evaluate", []), tmp_path)
+    with pytest.raises(UserError, match=r"Expected a run directory with a config.yaml, found none in .*nowhere"):
+        uda.evaluate.run(compose("evaluate", [f"run={tmp_path}/nowhere"]), tmp_path)
+    with pytest.raises(UserError, match=r"found neither data.test nor data.num_test"):
+        uda.evaluate.run(compose("evaluate", [f"run={run}", "data=files"]), tmp_path)
+    pd.DataFrame({"text": ["fine"], "label": ["so-so"]}).to_csv(tmp_path / "odd.csv", index=False)
+    with pytest.raises(UserError, match=r"labels of data.test to be among \['neg', 'pos'\], found also \['so-so'\]"):
+        uda.evaluate.run(compose("evaluate", [f"run={run}", "data=files", f"data.test={tmp_path}/odd.csv"]), tmp_path)

@@ -1,0 +1,42 @@
+"""Two processes do what one does with the same global batch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from uda.config import config_dir
+
+
+def train(tiny: list[str], folder: Path, processes: int) -> Path:
+    launcher = [sys.executable, "-m"]
+    if processes > 1:
+        launcher += ["torch.distributed.run", "--nproc_per_node", str(processes), "--master_addr", "127.0.0.1"]
+        launcher += ["--master_port", "29817", "-m"]
+    no_dropout = ["model.dropout=0", "model.attention_dropout=0"]
+    done = subprocess.run(
+        [*launcher, "uda.train", *tiny, *no_dropout, f"hydra.run.dir={folder}"],
+        cwd=folder.parent,
+        env={**os.environ, "PYTHONPATH": str(config_dir().parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["supervised", "uda", "uda_port", "uda_weak_start"])
+def test_two_processes_end_with_the_weights_of_one(tiny: list[str], tmp_path: Path, objective: str) -> None:
+    overrides = [f"objective={objective}", *[item for item in tiny if not item.startswith("objective.")]]
+    if objective == "uda_weak_start":
+        overrides += [item for item in tiny if item.startswith("objective.")]
+    one = load_file(train(overrides, tmp_path / "one", 1) / "model/model.safetensors")
+    two = load_file(train(overrides, tmp_path / "two", 2) / "model/model.safetensors")
+    for name in one:
+        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-4)
