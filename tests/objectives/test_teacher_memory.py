@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import root
 
-from uda.objectives.teacher_memory import MIN_ROWS_PER_CLASS, TeacherMemory, alignment_bias, class_quantiles
+from uda.objectives.teacher_memory import MIN_ROWS_PER_CLASS, TeacherMemory, balancing_bias, class_quantiles
 
 
 def sorted_rows(rows: torch.Tensor) -> list[list[float]]:
@@ -38,32 +39,41 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return odds / odds.sum(axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("num_classes", [2, 5, 100])
-def test_alignment_divides_by_the_mean_answer(num_classes: int) -> None:
-    """softmax(log q + bias) = q / mean(q), renormalised, against numpy."""
+@pytest.mark.parametrize("num_classes", [2, 5, 30])
+def test_balancing_bias_gives_equal_shares(num_classes: int) -> None:
     rng = np.random.default_rng(0)
     logits = 2 * rng.normal(size=(64, num_classes)) + 3 * (np.arange(num_classes) == 0)  # class 0 is far ahead
     log_probs = torch.log_softmax(torch.from_numpy(logits), dim=1)
-    aligned = torch.softmax(log_probs + alignment_bias(log_probs), dim=1).numpy()
-    quotient = softmax(logits) / softmax(logits).mean(axis=0)
-    assert aligned == pytest.approx(quotient / quotient.sum(axis=1, keepdims=True), rel=1e-10)
-    off = abs(softmax(logits).mean(axis=0)[0] - 1 / num_classes)
-    assert abs(aligned.mean(axis=0)[0] - 1 / num_classes) < 0.6 * off  # nearer to equal shares, not there
+    assert log_probs.exp().mean(dim=0)[0] > 1.5 / num_classes
+    bias = balancing_bias(log_probs).numpy()
+    assert softmax(logits + bias).mean(axis=0) == pytest.approx(1 / num_classes, abs=1e-6)
+
+    # A bias is unique up to a constant. Another solver, with the bias of class 0 held at 0:
+    def off_balance(others: np.ndarray) -> np.ndarray:
+        return (softmax(logits + np.append(0, others)).mean(axis=0) - 1 / num_classes)[1:]
+
+    expected = root(off_balance, np.zeros(num_classes - 1)).x
+    assert bias[1:] - bias[0] == pytest.approx(expected, abs=1e-4)
 
 
-def test_alignment_by_hand() -> None:
-    """Means 3/4 and 1/4: the answer (1/2, 1/2) becomes (2/3, 2) / (8/3) = (1/4, 3/4)."""
+def test_one_round_is_distribution_alignment() -> None:
+    """Means 3/4 and 1/4: after one round the answer (1/2, 1/2) is (2/3, 2) / (8/3) = (1/4, 3/4)."""
     log_probs = torch.tensor([[1.0 - 1e-15, 1e-15], [0.5, 0.5]], dtype=torch.float64).log()
-    aligned = torch.softmax(log_probs + alignment_bias(log_probs), dim=1)
+    aligned = torch.softmax(log_probs + balancing_bias(log_probs, max_rounds=1), dim=1)
     assert aligned[1].tolist() == pytest.approx([0.25, 0.75], abs=1e-12)
+
+
+def test_very_sure_answers_come_near_equal_shares() -> None:
+    """51 : 49 at margins of 8: one round stays at 0.51, a hundred reach 0.5051."""
+    margins = torch.cat([torch.full((261,), 8.0), torch.full((251,), -8.0)]).double()
+    log_probs = torch.log_softmax(torch.stack([margins, torch.zeros(512).double()], dim=1), dim=1)
+    share = torch.softmax(log_probs + balancing_bias(log_probs), dim=1).mean(dim=0)[0]
+    assert share.item() == pytest.approx(0.5051, abs=1e-4)
 
 
 def test_balanced_answers_stay() -> None:
     log_probs = torch.tensor([[0.9, 0.1], [0.1, 0.9]], dtype=torch.float64).log()
-    assert torch.softmax(log_probs + alignment_bias(log_probs), dim=1).tolist() == [
-        pytest.approx([0.9, 0.1]),
-        pytest.approx([0.1, 0.9]),
-    ]
+    assert balancing_bias(log_probs).tolist() == pytest.approx([0, 0], abs=1e-12)
 
 
 def make_probs(counts: list[int]) -> np.ndarray:

@@ -94,8 +94,7 @@ class Tracker:
         scalars = {name: float(add(value)) for name, value in sorted(outcome.metrics.items())}
         rows, kept, confidence, agree, *mix = add(outcome.counts).tolist()
         if rows:
-            scalars |= {"mask/kept_share": kept / rows, "mask/mask_rate": 1 - kept / rows}
-            scalars["teacher/confidence"] = confidence / rows
+            scalars |= {"mask/mask_rate": 1 - kept / rows, "teacher/confidence": confidence / rows}
         if kept:
             scalars["teacher/student_agreement"] = agree / kept
             scalars |= {

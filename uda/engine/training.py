@@ -191,11 +191,12 @@ def _start_teaching(run: Training, step: int) -> None:
 
 
 def _clipped_norm(run: Training, outcome: StepOutcome, batch: Batch, step: int) -> float:
-    """Clip the gradients; their norm before that. A loss or norm that is not finite ends the run."""
+    """Clip the gradients; their norm before that. A loss, a norm or a teacher's answer that is not finite ends the run."""
     limit = run.settings.max_grad_norm
     norm = torch.nn.utils.clip_grad_norm_(run.models.student.parameters(), math.inf if limit is None else limit)
     loss = outcome.metrics["loss/total"]
-    if not run.process.any(not bool(torch.isfinite(norm) & torch.isfinite(loss))):
+    finite = torch.isfinite(norm) & torch.isfinite(loss) & torch.isfinite(outcome.counts).all()
+    if not run.process.any(not bool(finite)):
         return float(norm)
     path = run.folder / f"not-finite-step-{step + 1}-rank-{run.process.rank}.json"
     path.write_text(

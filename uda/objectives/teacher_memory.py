@@ -4,6 +4,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 # A class with fewer remembered rows than this has no quantile worth the name: the global one serves.
 MIN_ROWS_PER_CLASS = 8
@@ -36,13 +37,21 @@ class TeacherMemory(nn.Module):
         return self.log_probs[: int(self.num_pushed)]
 
 
-def alignment_bias(log_probs: Tensor) -> Tensor:
-    """Distribution alignment to equal class shares: what is added to log-probabilities, rows [N, K] to [K].
+def balancing_bias(log_probs: Tensor, max_rounds: int = 100) -> Tensor:
+    """The class bias under which answers have equal class shares: log-probabilities [N, K] to [K].
 
-    softmax(log q + bias) is q * prior / mean(q), renormalised, with a uniform prior; q's mean is over the rows.
-    Source: Berthelot et al. 2020, "ReMixMatch", arXiv 1911.09785, section 3.1.
+    Distribution alignment, q / mean(q) renormalised (Berthelot et al. 2020, "ReMixMatch", arXiv 1911.09785, section
+    3.1, with a uniform prior), repeated until the mean is uniform: one round leaves it off where the answers lean to
+    one class. Very sure answers may need more rounds than `max_rounds`; the mean is then near uniform.
     """
-    return -(log_probs.logsumexp(dim=0) - math.log(len(log_probs)))
+    bias = torch.zeros_like(log_probs[0])
+    for _ in range(max_rounds):
+        log_mean = F.log_softmax(log_probs + bias, dim=-1).logsumexp(dim=0) - math.log(len(log_probs))
+        change = -math.log(log_probs.shape[1]) - log_mean
+        bias = bias + change
+        if change.abs().max() < 1e-6:
+            break
+    return bias
 
 
 def class_quantiles(probs: Tensor, quantile: float) -> Tensor:

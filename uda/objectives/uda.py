@@ -21,7 +21,7 @@ from uda.objectives.functional import (
     tempered,
     tsa_threshold,
 )
-from uda.objectives.teacher_memory import TeacherMemory, alignment_bias, class_quantiles
+from uda.objectives.teacher_memory import TeacherMemory, balancing_bias, class_quantiles
 
 
 class UDA(Objective):
@@ -36,8 +36,8 @@ class UDA(Objective):
     coefficient: the weight of the consistency loss. tsa: the schedule of training signal annealing, or "none".
 
     What a weak start needs, off in the paper's recipe:
-    alignment: "uniform": targets and mask see the teacher's answers divided by their mean over the last `memory_rows`
-    rows (`alignment_bias`); "none". Wrong where the classes are unbalanced.
+    alignment: "uniform": targets and mask see the teacher's answers under the class bias that gives the last
+    `memory_rows` answers equal class shares (`balancing_bias`); "none". Wrong where the classes are unbalanced.
     kept_share: keep this share of the rows of each predicted class, the most confident ones among the last
     `memory_rows` rows (`class_quantiles`), after alignment; None keeps all.
     """
@@ -112,7 +112,7 @@ class UDA(Objective):
         memory.push(context.gather(log_probs))
         remembered = memory.rows().to(log_probs.dtype)
         if self.alignment == "uniform":
-            bias = alignment_bias(remembered)
+            bias = balancing_bias(remembered)
             log_probs, remembered = log_probs + bias, remembered + bias
         if self.kept_share is None:
             return log_probs, torch.ones(len(log_probs), dtype=torch.bool, device=log_probs.device)
