@@ -15,10 +15,11 @@ ROOT = Path(uda.__file__).parent
 ALLOWED = {
     "objectives": {"objectives", "errors"},
     "augmentation": {"augmentation", "errors"},
-    "data": {"data", "errors", "packages"},
-    "engine": {"engine", "data", "objectives", "errors", "packages"},
+    "data": {"data", "errors", "packages", "hub"},
+    "engine": {"engine", "data", "objectives", "errors", "packages", "hub"},
     "errors.py": set(),
     "packages.py": {"errors"},
+    "hub.py": set(),
 }
 CONFIG_READERS = {"config.py", "cli.py", "build.py", "train.py", "evaluate.py"}
 

@@ -118,6 +118,7 @@ def log_to_stderr() -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports each retry
     log.setLevel(logging.INFO)
 
 

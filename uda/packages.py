@@ -16,7 +16,7 @@ def package_path(distribution: str, path: str, sha256: dict[str, str]) -> Path:
     """The file or folder `path` of an installed distribution, its content checked.
 
     sha256: file names, relative to the distribution's root, and the SHA-256 that each must have.
-    Raises UserError where the distribution is missing, lacks the path, or a file was altered.
+    Raises UserError where the distribution is missing, lacks the path or one of the files, or a file was altered.
     """
     try:
         files = metadata.distribution(distribution)
@@ -24,11 +24,11 @@ def package_path(distribution: str, path: str, sha256: dict[str, str]) -> Path:
         raise UserError(
             f"Expected the pip package '{distribution}', which holds {path}; it is not installed. {_INSTALL}"
         ) from None
-    found = Path(str(files.locate_file(path)))
-    if not found.exists():
-        raise UserError(
-            f"Expected {path} inside the pip package '{distribution}'; version {files.version} has none. {_INSTALL}"
-        )
+    for name in (path, *sha256):
+        if not Path(str(files.locate_file(name))).exists():
+            raise UserError(
+                f"Expected {name} inside the pip package '{distribution}'; version {files.version} has none. {_INSTALL}"
+            )
     for name, expected in sha256.items():
         actual = file_sha256(Path(str(files.locate_file(name))))
         if actual != expected:
@@ -36,7 +36,7 @@ def package_path(distribution: str, path: str, sha256: dict[str, str]) -> Path:
                 f"Expected {name} of the pip package '{distribution}' to have the SHA-256 {expected}, "
                 f"found {actual}: the file was altered or is of another version. {_INSTALL}"
             )
-    return found
+    return Path(str(files.locate_file(path)))
 
 
 def file_sha256(path: Path) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from uda.data.splits import Split
     from uda.engine.training import Progress, Training
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("uda.train")  # under `python -m` this module is called __main__
 
 
 @dataclass(frozen=True)

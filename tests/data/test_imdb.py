@@ -95,9 +95,6 @@ def test_unlabelled_rows_of_the_files(files: Split, tables: dict[str, pd.DataFra
 
 
 @needs_files
-@pytest.mark.xfail(
-    reason="the cleaned text's characters are counted (5,028 are short), the recipe counts the raw one's"
-)
 def test_short_rows_of_the_files(files: Split, tables: dict[str, pd.DataFrame]) -> None:
     unsup = tables["unsup"]
     long = unsup[(unsup.text.str.len() >= 500) & ~unsup.folded.isin(set(tables["test"].folded))]

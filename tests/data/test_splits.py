@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from uda.data.settings import Cleaning, DataSettings
-from uda.data.splits import Split, load_split
+from uda.data.splits import Split, load_split, load_test
 from uda.errors import UserError
 
 NAMES = ["neg", "pos"]
@@ -151,12 +151,26 @@ def test_equal_texts_do_not_count_twice(refusal) -> None:
     )
 
 
-@pytest.mark.xfail(reason="of one text with two labels the first row's counts, so the draw depends on their order")
 def test_text_with_two_labels_does_not_make_the_order_matter(split) -> None:
     rows = pd.concat([pd.DataFrame({"text": ["same", "same"], "label": NAMES}), reviews(2)])
     for seed in range(6):
         one, other = (split(order, num_labeled=2, seed=seed).labeled for order in (rows, rows[::-1]))
         assert sorted(zip(one.text, one.label, strict=True)) == sorted(zip(other.text, other.label, strict=True))
+
+
+def test_texts_with_two_labels_are_in_no_draw(split, write, caplog: pytest.LogCaptureFixture) -> None:
+    """They stay among the unlabelled rows."""
+    caplog.set_level("INFO", logger="uda.data.splits")
+    rows = pd.concat([pd.DataFrame({"text": ["same one", "same  one", "twice", "twice"], "label": NAMES * 2})] * 2)
+    rows = pd.concat([rows, reviews(8), reviews(2)])
+    parts = split(rows, num_labeled=2, num_test=4)
+    assert sorted([*parts.test.text, *parts.labeled.text]) == sorted({*parts.test.text, *parts.labeled.text})
+    assert not {"same one", "same  one", "twice"} & {*parts.test.text, *parts.labeled.text}
+    assert list(parts.unlabeled.text)[:8] == list(rows.text)[:8]
+    assert parts.dropped["labelled rows of texts with several labels from the draw"] == 8
+    assert "dropped 8 labelled rows of texts with several labels from the draw" in caplog.messages
+    alone = load_test(DataSettings(labeled=write(rows, "rows.csv"), num_test=4), NAMES)
+    assert list(alone.text) == list(parts.test.text)
 
 
 # The test part
@@ -191,6 +205,39 @@ def test_copies_of_drawn_test_rows_leave_training(split) -> None:
         "unlabelled rows that are labelled": 4,  # two rows and their copies
     }
     assert len(parts.unlabeled) == 40 - 10 - 10 - 4
+
+
+@pytest.mark.parametrize("labels", [("neg", "pos"), (0, 1)])
+def test_test_part_alone(write, labels: tuple) -> None:
+    """What is drawn for a model's evaluation is what was held out when it was trained."""
+    rows = reviews(60, labels=labels)
+    settings = DataSettings(labeled=write(rows, "rows.csv"), num_labeled=6, num_test=20, label_names=NAMES)
+    alone = load_test(settings, NAMES)
+    held_out = load_split(settings).test
+    pd.testing.assert_frame_equal(alone, held_out)
+
+
+def test_test_part_alone_of_a_file(write) -> None:
+    """The labels count as the model's do; the labelled rows are not looked at."""
+    test = reviews(4, "test")
+    alone = load_test(DataSettings(test=write(test, "test.csv"), labeled="none.csv"), ["pos", "mixed", "neg"])
+    assert list(alone.text) == list(test.text)
+    assert list(alone.label) == [2, 0, 2, 0]
+
+
+def test_test_part_alone_with_a_label_that_the_model_lacks(write) -> None:
+    with pytest.raises(UserError) as caught:
+        load_test(DataSettings(test=write(reviews(4), "test.csv")), ["neg", "positive"])
+    assert str(caught.value) == (
+        "Expected the labels of data.test to be among ['neg', 'positive'], found also ['pos']. "
+        "Correct them, or give all classes in data.label_names."
+    )
+
+
+def test_no_test_part(write) -> None:
+    with pytest.raises(UserError) as caught:
+        load_test(DataSettings(labeled=write(reviews(4), "rows.csv")), NAMES)
+    assert str(caught.value) == ("Expected test rows, found neither data.test nor data.num_test. Set data.test=FILE.")
 
 
 # Leaks
@@ -230,6 +277,7 @@ def test_planted_leak_is_dropped_and_counted(split, leak: str, role: str, place:
     counts = {
         f"{part} rows that stand in {other}": 0 for part in ("labelled", "unlabelled") for other in ("test", "dev")
     }
+    counts["dev rows that stand in test"] = 0
     counts[f"{'labelled' if place == 'labeled' else 'unlabelled'} rows that stand in {role}"] = 1
     assert parts.dropped == counts | {"unlabelled rows that are labelled": 0}
 
@@ -265,10 +313,23 @@ def test_leaks_are_logged(split, caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
-@pytest.mark.xfail(reason="dev rows are not compared with test rows: test rows may choose the best weights")
 def test_test_rows_leave_dev(split) -> None:
     parts = split(reviews(4), test=reviews(4, "test"), dev=pd.concat([reviews(4, "dev"), reviews(1, "test")]))
     assert list(parts.dev.text) == list(reviews(4, "dev").text)
+    assert parts.dropped["dev rows that stand in test"] == 1
+
+
+def test_drawn_test_rows_leave_dev(split) -> None:
+    rows = reviews(20)
+    parts = split(rows, num_test=6, dev=rows[:10])
+    assert list(parts.dev.text) == [text for text in rows.text[:10] if text not in set(parts.test.text)]
+    assert 0 < parts.dropped["dev rows that stand in test"] == 10 - len(parts.dev)
+
+
+def test_dev_rows_that_are_all_test_rows(refusal) -> None:
+    assert refusal(reviews(4), test=reviews(4, "test"), dev=reviews(2, "test")) == (
+        "Expected rows of data.dev that are no test rows, found none. Give other rows in data.dev."
+    )
 
 
 # The unlabelled rows
@@ -316,6 +377,12 @@ def test_short_rows_without_label_are_left_out(split) -> None:
     assert parts.dropped == {"short unlabelled rows": 1, "unlabelled rows that are labelled": 0}
 
 
+def test_characters_are_those_of_the_raw_text(split) -> None:
+    unlabeled = [{"text": "nine<br />"}, {"text": "<p>" * 2 + "nin"}]
+    parts = split(reviews(4), unlabeled=unlabeled, min_characters=10, cleaning=Cleaning.html)
+    assert list(parts.unlabeled.text) == ["nine "]
+
+
 def test_short_labelled_and_test_rows_stay(split) -> None:
     parts = split(reviews(4, "r"), test=reviews(4, "t"), dev=reviews(4, "d"), min_characters=1000)
     assert (len(parts.labeled), len(parts.test), len(parts.dev)) == (4, 4, 4)
@@ -339,13 +406,22 @@ def test_source_rows_where_labelled_rows_are_the_source(split) -> None:
     assert split(reviews(20)).num_source_rows == 20
 
 
-@pytest.mark.xfail(reason="counted after the test part is drawn: `files` paraphrases of the same rows are refused")
 def test_source_rows_where_the_last_rows_are_drawn_as_test(split) -> None:
     rows = reviews(20)
     test = [*itertools.chain(*drawn_by_hand(rows, 3, "uda test").values())]
     parts = split(rows.sort_values("text", key=lambda texts: texts.isin(test)), num_labeled=4, num_test=6)
     assert set(parts.test.index) == set(range(14, 20))
     assert parts.num_source_rows == 20
+
+
+def test_source_rows_that_where_leaves_out_count(split) -> None:
+    rows = reviews(12).assign(part=["u", "v", "v"] * 4)
+    parts = split(rows, where={"part": "v"}, num_labeled=2)
+    assert parts.num_source_rows == 12
+    kept = [row for row in range(12) if row % 3 and row not in set(parts.labeled.index)]
+    assert list(parts.unlabeled.key) == list(map(str, kept))
+    assert [row["index"] for row in parts.as_json()["labeled"]] == list(parts.labeled.index)
+    assert list(rows.text[parts.labeled.index]) == list(parts.labeled.text)
 
 
 def test_texts_are_cleaned_and_hashes_are_of_the_raw_ones(split) -> None:
@@ -365,6 +441,14 @@ def test_integer_labels(write, suffix: str) -> None:
     parts = load_split(DataSettings(labeled=path))
     assert parts.label_names == ["0", "1", "2"]
     assert list(parts.labeled.label) == [1, 0, 2, 1, 0, 2]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_integers_are_sorted_as_numbers(write, suffix: str) -> None:
+    path = write({"text": list("abcd"), "label": [10, 2, 0, 1]}, f"rows{suffix}")
+    parts = load_split(DataSettings(labeled=path))
+    assert parts.label_names == ["0", "1", "2", "10"]
+    assert list(parts.labeled.label) == [3, 2, 0, 1]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
@@ -403,10 +487,28 @@ def test_given_names_that_are_numbers(split) -> None:
     assert list(parts.labeled.label) == [0, 1, 0, 1]
 
 
-@pytest.mark.xfail(reason="0 counts into the names and 1 is one: both labels are taken for '1', and '3' is missed")
 def test_labels_counted_from_0_and_names_counted_from_1(split) -> None:
     rows = reviews(6).assign(label=[0, 1, 2, 0, 1, 2])
     assert list(split(rows, label_names=["1", "2", "3"]).labeled.label) == [0, 1, 2, 0, 1, 2]
+
+
+def test_labels_and_names_counted_from_1(split) -> None:
+    rows = reviews(6).assign(label=[1, 2, 3] * 2)
+    assert list(split(rows, label_names=["1", "2", "3"]).labeled.label) == [0, 1, 2, 0, 1, 2]
+
+
+def test_names_and_numbers_in_one_place(refusal) -> None:
+    assert "found also ['0']" in refusal(reviews(4).assign(label=["0", "pos"] * 2), label_names=NAMES)
+
+
+def test_labels_that_may_be_names_or_numbers(refusal) -> None:
+    """Test rows of two of the three classes: 1 may be the second class or the first."""
+    rows, test = reviews(6).assign(label=[0, 1, 2] * 2), reviews(4, "test").assign(label=[1, 2] * 2)
+    assert refusal(rows, test=test, label_names=["1", "2", "3"]) == (
+        "Expected labels of data.test that are either names of data.label_names (['1', '2', '3']) or numbers that "
+        "count into them, found ['1', '2'], which may be both. Rename the classes in data.label_names, or set it to "
+        "null where the labels are the names."
+    )
 
 
 @pytest.mark.parametrize("role", ["test", "dev"])
@@ -442,11 +544,11 @@ def test_single_class(refusal) -> None:
 
 
 @pytest.mark.parametrize("names", [["pos"], ["pos", "pos"]])
-@pytest.mark.xfail(reason="one class is refused only where it is found, not where it is given")
 def test_single_class_by_name(refusal, names: list[str]) -> None:
-    message = refusal(reviews(4, labels=("pos",)), label_names=names)
-    assert "2 classes" in message
-    assert "data.label_names" in message
+    assert refusal(reviews(4, labels=("pos",)), label_names=names) == (
+        f"data.label_names: expected at least 2 classes, none of them twice, found {names}. Correct it, or set "
+        "data.label_names=null to take the labels of data.labeled."
+    )
 
 
 def test_class_without_rows(refusal) -> None:
@@ -545,7 +647,6 @@ def test_row_of_nothing_but_markup(refusal, role: str) -> None:
     )
 
 
-@pytest.mark.xfail(reason="rows count from the first that `where` keeps, here and in the message on labels")
 def test_row_of_nothing_but_markup_counts_the_rows_that_where_drops(refusal) -> None:
     rows = reviews(6).assign(part=["u", "u", "v", "v", "v", "v"])
     rows.loc[3, "text"] = "<br />"
@@ -553,7 +654,6 @@ def test_row_of_nothing_but_markup_counts_the_rows_that_where_drops(refusal) -> 
 
 
 @pytest.mark.parametrize("role", ["test", "dev"])
-@pytest.mark.xfail(reason="a file without rows is taken for the test part")
 def test_file_without_rows(write, role: str) -> None:
     labeled, empty = write(reviews(4), "labeled.csv"), write(reviews(0), "empty.csv")
     with pytest.raises(UserError, match=rf"data\.{role}"):
@@ -561,7 +661,6 @@ def test_file_without_rows(write, role: str) -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"label_names": NAMES, "num_labeled": 2}])
-@pytest.mark.xfail(reason="speaks of data.label_column or data.num_labeled")
 def test_where_that_matches_no_row(refusal, settings: dict[str, Any]) -> None:
     assert "data.where" in refusal(reviews(4).assign(source="imdb"), where={"source": "imbd"}, **settings)
 
@@ -592,6 +691,13 @@ def test_labelled_ids_that_are_integers(write) -> None:
         labeled=write(rows, "rows.parquet"), id_column="id", labeled_ids=write({"id": ["12", "11"]}, "ids.csv")
     )
     assert list(load_split(settings).labeled.index) == [2, 1]
+
+
+def test_blank_lines_among_labelled_ids_name_no_row(write, tmp_path: Path) -> None:
+    (tmp_path / "ids.csv").write_text("id\nreview-3\n\nreview-0\n\n")
+    labeled = write(reviews(4), "rows.csv")
+    settings = DataSettings(labeled=labeled, id_column="id", labeled_ids=str(tmp_path / "ids.csv"))
+    assert list(load_split(settings).labeled.index) == [3, 0]
 
 
 def test_path_of_labelled_ids_knows_variables(write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -643,23 +749,26 @@ def test_labelled_ids_without_an_id_column(write, column: str, id_column: str | 
     )
 
 
-@pytest.mark.xfail(reason="nothing looks at the classes of the rows that a file names")
 def test_labelled_ids_of_one_class(write) -> None:
     message, _ = ids_refusal(write, reviews(4), {"id": ["review-1", "review-3"]})
     assert "['neg']" in message
 
 
-@pytest.mark.xfail(reason="an id that is given twice is a row that is labelled twice")
 def test_labelled_id_that_is_given_twice(write) -> None:
-    message, _ = ids_refusal(write, reviews(4), {"id": ["review-0", "review-1", "review-0"]})
-    assert "'review-0'" in message
+    message, path = ids_refusal(write, reviews(4), {"id": ["review-0", "review-1", "review-0"]})
+    assert message == (
+        f"data.labeled_ids: expected every id once in {path}, found 'review-0' more than once. Correct the file, or "
+        "name a column of unique ids in data.id_column."
+    )
 
 
-@pytest.mark.xfail(reason="of two rows with the id the first is taken")
 def test_labelled_id_of_two_rows(write) -> None:
-    rows = reviews(4).assign(id=["a", "b", "a", "c"])
+    rows = reviews(4).assign(id=["a", "b", "c", "a"])
     message, _ = ids_refusal(write, rows, {"id": ["a", "b"]})
-    assert "'a'" in message
+    assert "expected every id once in data.labeled, found 'a' more than once" in message
+    ids = write({"id": ["b", "c"]}, "ids.csv")  # other ids may stand there twice
+    settings = DataSettings(labeled=write(rows, "rows.csv"), id_column="id", labeled_ids=ids)
+    assert list(load_split(settings).labeled.index) == [1, 2]
 
 
 # split.json
@@ -674,6 +783,7 @@ def test_as_json(split) -> None:
     assert written == {
         "label_names": ["neg", "pos"],
         "dropped": {
+            "dev rows that stand in test": 0,
             "labelled rows that stand in test": 0,
             "unlabelled rows that stand in test": 0,
             "labelled rows that stand in dev": 0,

@@ -155,7 +155,6 @@ def test_another_process_finds_the_cache(tiny_bert: Path, tmp_path: Path) -> Non
     tokenize(TEXTS, Wrapped(second, refuse), MAX_LENGTH, Truncation.tail, tmp_path)
 
 
-@pytest.mark.xfail(reason="the fingerprint holds the backend's truncation and padding, which any call may change")
 def test_another_use_of_the_tokenizer_keeps_the_cache(tokenizer: Any, tmp_path: Path) -> None:
     tokenize(TEXTS, tokenizer, MAX_LENGTH, Truncation.tail, tmp_path)
     tokenizer(TEXTS, truncation=True, max_length=4, padding=True)
@@ -203,6 +202,29 @@ def test_two_tokenizers_that_differ_in_lower_casing_have_two_keys(tokenizer: Any
     ]
     the, film, unknown = tokenizer.convert_tokens_to_ids(["the", "film", "[UNK]"])
     assert [store[0].tolist()[1:-1] for store in stores] == [[the, film], [unknown, unknown]]
+
+
+class PythonTokenizer:
+    """A tokenizer without a backend: words by their number, the special tokens 1 and 2."""
+
+    def __init__(self, **options: Any) -> None:
+        self.init_kwargs = options
+
+    def get_vocab(self) -> dict[str, int]:
+        return {word: number for number, word in enumerate(WORDS, start=3)}
+
+    def __call__(self, texts: Any, add_special_tokens: bool = True, **_: Any) -> dict[str, Any]:
+        if isinstance(texts, str):
+            ids = [self.get_vocab().get(word, 0) for word in texts.split()]
+            return {"input_ids": [1, *ids, 2] if add_special_tokens else ids}
+        return {"input_ids": [self(text)["input_ids"] for text in texts]}
+
+
+def test_options_of_a_tokenizer_in_python_are_part_of_the_key(tmp_path: Path) -> None:
+    for options in ({"lower": True}, {"lower": False}, {"lower": True}):
+        store = tokenize(["the film"], PythonTokenizer(**options), MAX_LENGTH, Truncation.head, tmp_path)
+        assert as_lists(store) == [[1, 3, 4, 2]]
+    assert len(folders(tmp_path)) == 2
 
 
 def test_two_at_once(tiny_bert: Path, tmp_path: Path) -> None:

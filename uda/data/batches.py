@@ -38,6 +38,9 @@ class Tokens:
     def to(self, device: torch.device) -> "Tokens":
         return Tokens(self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True))
 
+    def pin_memory(self) -> "Tokens":
+        return Tokens(self.ids.pin_memory(), self.mask.pin_memory())
+
 
 def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> Tokens:
     """Rows of token ids as one padded block."""
@@ -63,10 +66,20 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         return Batch(
             self.labeled.to(device),
-            self.labels.to(device),
+            self.labels.to(device, non_blocking=True),
             self.weak.to(device),
             self.strong.to(device),
-            self.index.to(device),
+            self.index.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> "Batch":
+        """A copy from which a GPU reads while the CPU goes on; the DataLoader calls it."""
+        return Batch(
+            self.labeled.pin_memory(),
+            self.labels.pin_memory(),
+            self.weak.pin_memory(),
+            self.strong.pin_memory(),
+            self.index.pin_memory(),
         )
 
 
@@ -75,7 +88,9 @@ class RowStream:
 
     The stream is one random permutation of the rows after another. It is cut into groups of batches; within a
     group rows are sorted by length and cut into batches, which come in random order. A group is at most an eighth
-    of an epoch, so that batches stay random where there are few rows. Batch i is a function of (seed, i) alone.
+    of an epoch, so that batches stay random where there are few rows. Where an epoch ends within a group, its rows
+    and those of the next are sorted and shuffled apart, and so is the one batch that may span the end. Batch i is
+    a function of (seed, i) alone.
     """
 
     _MAX_GROUP = 50
@@ -98,18 +113,31 @@ class RowStream:
 
     def _make_group(self, group: int) -> np.ndarray:
         size = self.group_size * self.batch_size
-        rows = np.array([self._row(position) for position in range(group * size, (group + 1) * size)])
+        rows = self._rows(group * size, (group + 1) * size)
         if self.group_size == 1:
             return rows[None]
-        rows = rows[np.argsort(self.lengths[rows], kind="stable")].reshape(self.group_size, self.batch_size)
-        return rows[np.random.default_rng((self.seed, self.stream, 1, group)).permutation(self.group_size)]
+        generator = np.random.default_rng((self.seed, self.stream, 1, group))
+        full, rest = divmod(-group * size % len(self.lengths), self.batch_size)  # batches to the epoch's end, rows over
+        parts = np.split(rows.reshape(self.group_size, self.batch_size), [full, full + (rest > 0)])
+        return np.concatenate([self._shuffled(part, generator) for part in parts if len(part)])
 
-    def _row(self, position: int) -> int:
-        epoch, place = divmod(position, len(self.lengths))
-        if self._epoch[0] != epoch:
-            order = np.random.default_rng((self.seed, self.stream, 0, epoch)).permutation(len(self.lengths))
-            self._epoch = (epoch, order)
-        return int(self._epoch[1][place])
+    def _shuffled(self, batches: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+        """The batches' rows sorted by length and cut anew, in random order."""
+        rows = batches.ravel()
+        batches = rows[np.argsort(self.lengths[rows], kind="stable")].reshape(batches.shape)
+        return batches[generator.permutation(len(batches))]
+
+    def _rows(self, start: int, end: int) -> np.ndarray:
+        """The rows at the positions [start, end) of the stream."""
+        parts = []
+        while start < end:
+            epoch, place = divmod(start, len(self.lengths))
+            if self._epoch[0] != epoch:
+                order = np.random.default_rng((self.seed, self.stream, 0, epoch)).permutation(len(self.lengths))
+                self._epoch = (epoch, order)
+            parts.append(self._epoch[1][place : place + end - start])
+            start += len(parts[-1])
+        return np.concatenate(parts)
 
 
 @dataclass(frozen=True)

@@ -45,11 +45,13 @@ class DataSettings:
     where: Any = None  # {column: value}: keep the rows whose columns have these values
     text_column: str = "text"
     label_column: str = "label"
-    id_column: str | None = None  # names rows, for `labeled_ids` and augment=files; None: rows count from 0
-    label_names: list[str] | None = None  # the classes; integer labels count into them; None: those found, sorted
+    id_column: str | None = None  # names rows, for `labeled_ids` and augment=files; None: the row's number from 0
+    label_names: list[str] | None = (
+        None  # the classes; the numbers 0 to K - 1 count into them; None: those found, sorted
+    )
     label_descriptions: Any = None  # a sentence or a list of them for each label; the classifier starts from them
     cleaning: Cleaning = Cleaning.none
-    min_characters: int = 0  # unlabelled rows without a label and shorter than this are left out
+    min_characters: int = 0  # unlabelled rows without a label whose raw text is shorter are left out
     num_labeled: int | None = None  # draw so many labelled rows, equally many a class; None: all
     labeled_ids: str | None = None  # a file whose column `id` names the labelled rows
     num_test: int = 0  # draw so many test rows of `labeled`, the same for every seed

@@ -1,37 +1,80 @@
 """Locations to tables: files, splits on the hub, files inside a pip package."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
+from uda.data.labels import as_text, read_labels
 from uda.data.settings import DataSettings, Source
 from uda.errors import UserError, did_you_mean
+from uda.hub import hub_is_reachable
 from uda.packages import package_path
 
+
+def _read_csv(path: Path) -> pd.DataFrame:
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], skip_blank_lines=False)
+    # pandas would take the first of one cell too many, such as half a text with an unquoted comma, for an index.
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise ValueError("its rows have more cells than its header")
+    return frame
+
+
+def _read_parquet(path: Path) -> pd.DataFrame:
+    """The columns alone: no index that pandas has stored, and no integers made floats by a null beside them."""
+    with pq.ParquetFile(path) as file:
+        return file.read().to_pandas(ignore_metadata=True, integer_object_nulls=True)
+
+
 READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    ".csv": lambda path: pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""]),
+    ".csv": _read_csv,
     ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
-    ".parquet": pd.read_parquet,
+    ".parquet": _read_parquet,
 }
 
 
 def read(settings: DataSettings, role: str) -> pd.DataFrame:
     """The rows of `data.<role>` as a frame with the columns text, label (None where there is none) and key.
 
-    Rows keep their order; the index is the row's number in the source. `key` is the id column's value, or the
-    row's number as a string. Raises UserError for a location that cannot be read, a missing column, and a text
-    that is null or blank.
+    Rows keep their order. The index is the row's number in the source: all rows of the files count from 0, one
+    file after the other, whatever index a file carries and whatever `where` leaves out. `key` is the id column's
+    value, or else that number as a string; `frame.attrs["num_source_rows"]` is how many numbers there are. Raises
+    UserError for a location that cannot be read or has no rows, a missing column, a `where` that matches nothing,
+    a text that is null or blank, and a label that is no class.
     """
-    locations = getattr(settings, role)
-    locations = [locations] if isinstance(locations, str) else list(locations)
-    frames = [_columns(_read_one(settings, location), settings, role, location) for location in locations]
-    frame = pd.concat(frames, ignore_index=True)
+    frames, num_rows = [], 0
+    for location in _locations(settings, role):
+        raw = _read_one(settings, location)
+        if not len(raw):
+            raise UserError(f"Expected rows in data.{role} ({location}), found none. Add some, or name other files.")
+        raw.index = pd.RangeIndex(num_rows, num_rows + len(raw))
+        num_rows += len(raw)
+        frames.append(_columns(_matching(raw, settings, location), settings, role, location))
+    frame = pd.concat(frames)
+    if not len(frame):
+        raise UserError(
+            f"Expected rows of data.{role} that match data.where ({settings.where}), found none among {num_rows}. "
+            "Correct data.where."
+        )
     if settings.id_column is None:
-        frame["key"] = [str(row) for row in range(len(frame))]
+        frame["key"] = [str(row) for row in frame.index]
+    frame.attrs["num_source_rows"] = num_rows
     return frame
+
+
+def _locations(settings: DataSettings, role: str) -> list[str]:
+    value = getattr(settings, role)
+    locations = [value] if isinstance(value, str) else value
+    if not isinstance(locations, Sequence) or not locations or not all(isinstance(one, str) for one in locations):
+        raise UserError(
+            f"data.{role}: expected the name of a file or split, or a list of such names, found {value!r}. "
+            f"Set data.{role} to where the rows are."
+        )
+    return list(locations)
 
 
 def _read_one(settings: DataSettings, location: str) -> pd.DataFrame:
@@ -62,13 +105,20 @@ def read_file(path: Path) -> pd.DataFrame:
 
 def _read_hub(settings: DataSettings, split: str) -> pd.DataFrame:
     import datasets
+    import huggingface_hub
 
     if settings.repository is None:
         raise UserError("data.source=hub: expected the name of a data set on the hub, found none. Set data.repository.")
+    offline = huggingface_hub.constants.HF_HUB_OFFLINE  # then the data set's copy in the cache serves
+    if not offline and not Path(settings.repository).exists() and not hub_is_reachable():
+        raise UserError(
+            f"Expected the data set '{settings.repository}' from the hub, found the hub out of reach. Check the network, "
+            "set HF_HUB_OFFLINE=1 to use what was downloaded before, or choose +experiment=imdb, which needs no hub."
+        )
     datasets.disable_progress_bars()
     try:
         rows = datasets.load_dataset(settings.repository, name=settings.subset, revision=settings.revision, split=split)
-    except (ConnectionError, OSError, ValueError, RuntimeError) as error:
+    except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"Expected the data set '{settings.repository}' (split '{split}') from the hub, found: {reason}. "
@@ -77,37 +127,44 @@ def _read_hub(settings: DataSettings, split: str) -> pd.DataFrame:
     frame = rows.to_pandas()
     names = getattr(rows.features.get(settings.label_column), "names", None)
     if names:
-        frame[settings.label_column] = [names[label] if label >= 0 else None for label in frame[settings.label_column]]
+        frame[settings.label_column] = [
+            names[int(label)] if label >= 0 else None  # a null is a NaN, no label may be -1
+            for label in frame[settings.label_column]
+        ]
     return frame
+
+
+def _matching(raw: pd.DataFrame, settings: DataSettings, location: str) -> pd.DataFrame:
+    """The rows that `data.where` keeps."""
+    for column, value in (settings.where or {}).items():
+        _check_column(raw, column, f"data.where.{column}", location)
+        wanted = {as_text(value), str(value)}
+        raw = raw[np.array([as_text(found) in wanted for found in raw[column]], dtype=bool)]
+    return raw
 
 
 def _columns(raw: pd.DataFrame, settings: DataSettings, role: str, location: str) -> pd.DataFrame:
     """The text, label and key columns of one location, under these names."""
-    for column, value in (settings.where or {}).items():
-        _check_column(raw, column, f"data.where.{column}", location)
-        raw = raw[raw[column].astype(str) == str(value)]
     _check_column(raw, settings.text_column, "data.text_column", location)
-    texts = raw[settings.text_column]
-    blank = texts.isna() | ~texts.map(lambda text: isinstance(text, str) and bool(text.strip()))
-    if blank.any():
-        rows = [int(row) for row in raw.index[blank][:5]]
+    texts = list(raw[settings.text_column])
+    blank = [row for row, text in zip(raw.index, texts, strict=True) if not isinstance(text, str) or not text.strip()]
+    if blank:
         raise UserError(
-            f"Expected a text in every row of data.{role} ({location}), found {int(blank.sum())} rows whose "
-            f"'{settings.text_column}' is null, blank or no text; first at row {', '.join(map(str, rows))} "
+            f"Expected a text in every row of data.{role} ({location}), found {len(blank)} rows whose "
+            f"'{settings.text_column}' is null, blank or no text; first at row {', '.join(map(str, blank[:5]))} "
             "(counted from 0). Remove or fill these rows."
         )
-    columns: dict[str, Any] = {"text": list(texts)}
+    columns: dict[str, Any] = {"text": texts, "label": None}
     if role != "unlabeled":
         _check_column(raw, settings.label_column, "data.label_column", location)
-    if settings.label_column in raw:
-        labels = raw[settings.label_column]
-        columns["label"] = [None if missing else label for label, missing in zip(labels, labels.isna(), strict=True)]
-    else:
-        columns["label"] = [None] * len(raw)
+        where = f"data.{role} ({location}, data.label_column '{settings.label_column}')"
+        columns["label"] = read_labels(raw[settings.label_column], where)
+    elif settings.label_column in raw:
+        columns["label"] = [as_text(label) for label in raw[settings.label_column]]
     if settings.id_column is not None:
         _check_column(raw, settings.id_column, "data.id_column", location)
-        columns["key"] = [str(key) for key in raw[settings.id_column]]
-    return pd.DataFrame(columns, dtype=object)
+        columns["key"] = [str(as_text(key)) for key in raw[settings.id_column]]
+    return pd.DataFrame(columns, index=raw.index, dtype=object)
 
 
 def _check_column(raw: pd.DataFrame, column: str, key: str, location: str) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from uda.data import sources
 from uda.data.cleaning import clean, content_hash, folded_hash
+from uda.data.labels import as_text, check_names, found_names, label_indices, with_names
 from uda.data.settings import DataSettings
 from uda.errors import UserError
 
@@ -21,7 +22,8 @@ TEST_SALT = "uda test"  # one test part for all seeds
 class Split:
     """The rows of each role: frames with text (cleaned), label (index into `label_names`), key, raw_hash, folded.
 
-    `num_source_rows` counts the unlabelled source's rows before any was dropped; `dropped` counts what was.
+    Their index is the row's number in its source, see `sources.read`. `num_source_rows` counts the rows of the
+    unlabelled source, those that `where`, the test part and all else took away included; `dropped` counts the latter.
     """
 
     labeled: pd.DataFrame
@@ -33,7 +35,7 @@ class Split:
     dropped: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
-        """Labelled, dev and test rows by index in their source and content hash of the raw text."""
+        """Labelled, dev and test rows by number in their source and content hash of the raw text."""
         roles = {"labeled": self.labeled, "dev": self.dev, "test": self.test}
         rows = {
             role: [{"index": int(index), "sha256": sha} for index, sha in zip(frame.index, frame.raw_hash, strict=True)]
@@ -46,21 +48,27 @@ class Split:
 def load_split(settings: DataSettings) -> Split:
     """Read the sources and decide every row's role, as `data` in the config says."""
     _check_settings(settings)
-    pool = _prepared(settings, "labeled")
-    names = _label_names(pool, settings)
-    pool["label"] = _label_indices(pool, names, "labeled")
+    pool = with_names(_prepared(settings, "labeled"), settings.label_names, "labeled")
+    names = list(settings.label_names or found_names(pool.label, settings.label_column))
+    pool["label"] = label_indices(pool, names, "labeled")
     test = _labeled_role(settings, "test", names)
     dev = _labeled_role(settings, "dev", names)
-    if test is None and settings.num_test:
+    source = pool if settings.unlabeled is None else _prepared(settings, "unlabeled")
+    dropped: dict[str, int] = {}
+    if settings.num_test or settings.num_labeled is not None:
+        _count_contradictory(pool, dropped)
+    if settings.num_test:
         test = draw(pool, settings.num_test, TEST_SALT, names, "data.num_test")
         pool = pool.drop(test.index)
-    unlabeled = pool if settings.unlabeled is None else _prepared(settings, "unlabeled")
-    num_source_rows = int(unlabeled.index.max()) + 1 if len(unlabeled) else 0
-    dropped: dict[str, int] = {}
+    unlabeled = pool if settings.unlabeled is None else source
     if settings.min_characters:
-        short = unlabeled.label.isna() & (unlabeled.text.str.len() < settings.min_characters)
+        short = unlabeled.label.isna() & (unlabeled.num_characters < settings.min_characters)
         dropped["short unlabelled rows"] = int(short.sum())
         unlabeled = unlabeled[~short]
+    if test is not None and dev is not None:
+        dev = _without(dev, test, "dev rows that stand in test", dropped)
+        if not len(dev):
+            raise UserError("Expected rows of data.dev that are no test rows, found none. Give other rows in data.dev.")
     for role, frame in (("test", test), ("dev", dev)):
         if frame is not None:
             pool = _without(pool, frame, f"labelled rows that stand in {role}", dropped)
@@ -70,11 +78,12 @@ def load_split(settings: DataSettings) -> Split:
         unlabeled = _without(unlabeled, labeled, "unlabelled rows that are labelled", dropped)
     for what, count in dropped.items():
         log.info("dropped %d %s", count, what)
-    return Split(labeled, unlabeled, test, dev, names, num_source_rows, dropped)
+    return Split(labeled, unlabeled, test, dev, names, source.attrs["num_source_rows"], dropped)
 
 
 def load_test(settings: DataSettings, label_names: list[str]) -> pd.DataFrame:
     """The test rows alone, with the labels of a model: those of `data.test`, or the drawn ones of `data.labeled`."""
+    check_names(settings.label_names)
     if settings.test is not None:
         test = _labeled_role(settings, "test", label_names)
         assert test is not None
@@ -82,21 +91,24 @@ def load_test(settings: DataSettings, label_names: list[str]) -> pd.DataFrame:
     if not settings.num_test:
         raise UserError("Expected test rows, found neither data.test nor data.num_test. Set data.test=FILE.")
     _check_settings(settings)
-    pool = _with_names(_prepared(settings, "labeled"), settings)
-    pool["label"] = _label_indices(pool, label_names, "labeled")
+    pool = with_names(_prepared(settings, "labeled"), settings.label_names, "labeled")
+    pool["label"] = label_indices(pool, label_names, "labeled")
     return draw(pool, settings.num_test, TEST_SALT, label_names, "data.num_test")
 
 
 def draw(pool: pd.DataFrame, num_rows: int, salt: str, names: list[str], key: str) -> pd.DataFrame:
-    """Equally many rows a class, those whose SHA-256 of (salt, raw text) is lowest; equal texts are drawn once.
+    """Equally many rows a class, those of the lowest rank; equal texts are drawn once, texts of two labels never.
 
-    No generator takes part, so the draw depends on the texts and the salt alone, not on their order.
+    A row's rank is the SHA-256 of the salt, a NUL and the SHA-256 of the raw text, the inner one as hexadecimal
+    digits, all in UTF-8. No generator takes part, so the draw depends on the texts and the salt alone, not on their
+    order.
     """
     if num_rows % len(names) or num_rows < len(names):
         raise UserError(
             f"{key}: expected a multiple of the number of classes ({len(names)}), found {num_rows}. "
             f"Set {key} to such a number, for example {max(num_rows // len(names), 1) * len(names)}."
         )
+    pool = pool[~_contradictory(pool)]
     ranked = pool.assign(rank=[content_hash(sha, salt) for sha in pool.raw_hash]).sort_values("rank", kind="stable")
     ranked = ranked.drop_duplicates("folded")
     per_class = num_rows // len(names)
@@ -110,7 +122,19 @@ def draw(pool: pd.DataFrame, num_rows: int, salt: str, names: list[str], key: st
     return chosen.sort_values(["label", "rank"], kind="stable").drop(columns="rank")
 
 
+def _contradictory(pool: pd.DataFrame) -> pd.Series:
+    """Which rows have a text, white space folded, that stands there with several labels."""
+    return pool.groupby("folded").label.transform("nunique") > 1
+
+
+def _count_contradictory(pool: pd.DataFrame, dropped: dict[str, int]) -> None:
+    count = int(_contradictory(pool).sum())
+    if count:
+        dropped["labelled rows of texts with several labels from the draw"] = count
+
+
 def _check_settings(settings: DataSettings) -> None:
+    check_names(settings.label_names)
     if settings.labeled is None:
         raise UserError("data.labeled: expected where the labelled rows are, found nothing. Set data.labeled.")
     if settings.test is not None and settings.num_test:
@@ -126,11 +150,12 @@ def _check_settings(settings: DataSettings) -> None:
 
 
 def _prepared(settings: DataSettings, role: str) -> pd.DataFrame:
-    """The rows of a role with cleaned text and the two hashes."""
+    """The rows of a role with cleaned text, the two hashes and the raw text's number of characters."""
     frame = sources.read(settings, role)
+    frame["num_characters"] = [len(text) for text in frame.text]
     frame["raw_hash"] = [content_hash(text) for text in frame.text]
     frame["text"] = [clean(text, settings.cleaning) for text in frame.text]
-    blank = [index for index, text in enumerate(frame.text) if not text.strip()]
+    blank = [row for row, text in zip(frame.index, frame.text, strict=True) if not text.strip()]
     if blank:
         raise UserError(
             f"Expected some text in every row of data.{role} after cleaning, found none in {len(blank)} rows, "
@@ -143,49 +168,8 @@ def _prepared(settings: DataSettings, role: str) -> pd.DataFrame:
 def _labeled_role(settings: DataSettings, role: str, names: list[str]) -> pd.DataFrame | None:
     if getattr(settings, role) is None:
         return None
-    frame = _prepared(settings, role)
-    return frame.assign(label=_label_indices(_with_names(frame, settings), names, role))
-
-
-def _label_names(pool: pd.DataFrame, settings: DataSettings) -> list[str]:
-    """The classes in order; replaces the pool's labels by their names."""
-    pool["label"] = _with_names(pool, settings).label
-    if settings.label_names is not None:
-        return list(settings.label_names)
-    names = sorted({str(label) for label in pool.label if label is not None})
-    if len(names) < 2:
-        raise UserError(
-            f"Expected at least 2 classes in data.labeled, found {names}. Check data.label_column "
-            f"('{settings.label_column}')."
-        )
-    return names
-
-
-def _with_names(frame: pd.DataFrame, settings: DataSettings) -> pd.DataFrame:
-    """Labels as names: with `label_names`, the numbers 0 to K - 1 stand for them in order."""
-    names = settings.label_names or []
-    by_number = {str(number): name for number, name in enumerate(names)}
-    labels = [
-        None if label is None else by_number.get(str(label), str(label)) if str(label) not in names else str(label)
-        for label in frame.label
-    ]
-    return frame.assign(label=pd.Series(labels, index=frame.index, dtype=object))
-
-
-def _label_indices(frame: pd.DataFrame, names: list[str], role: str) -> pd.Series:
-    if frame.label.isna().any():
-        row = int(frame.index[frame.label.isna()][0])
-        raise UserError(
-            f"Expected a label in every row of data.{role}, found none in row {row} (counted from 0). "
-            "Label the row, or move it to data.unlabeled."
-        )
-    unknown = sorted(set(frame.label) - set(names))
-    if unknown:
-        raise UserError(
-            f"Expected the labels of data.{role} to be among {names}, found also {unknown[:5]}. "
-            f"Correct them, or give all classes in data.label_names."
-        )
-    return frame.label.map({name: index for index, name in enumerate(names)}).astype(int)
+    frame = with_names(_prepared(settings, role), settings.label_names, role)
+    return frame.assign(label=label_indices(frame, names, role))
 
 
 def _without(frame: pd.DataFrame, other: pd.DataFrame, what: str, dropped: dict[str, int]) -> pd.DataFrame:
@@ -196,10 +180,10 @@ def _without(frame: pd.DataFrame, other: pd.DataFrame, what: str, dropped: dict[
 
 
 def _labeled_rows(pool: pd.DataFrame, settings: DataSettings, names: list[str]) -> pd.DataFrame:
-    if settings.labeled_ids is not None:
-        return _rows_by_id(pool, settings)
     if settings.num_labeled is not None:
         return draw(pool, settings.num_labeled, str(settings.seed), names, "data.num_labeled")
+    if settings.labeled_ids is not None:
+        pool = _rows_by_id(pool, settings)
     missing = [name for label, name in enumerate(names) if not (pool.label == label).any()]
     if missing:
         raise UserError(
@@ -217,8 +201,15 @@ def _rows_by_id(pool: pd.DataFrame, settings: DataSettings) -> pd.DataFrame:
             f"data.labeled_ids: expected a column 'id' in {path} and data.id_column set, found the columns "
             f"{', '.join(map(str, wanted.columns))} and data.id_column={settings.id_column}. Give both."
         )
-    rows = pool[~pool.key.duplicated()].reset_index().set_index("key", drop=False)
-    ids = [str(value) for value in wanted["id"]]
+    wanted = wanted[wanted["id"].notna()]  # a blank line names no row
+    ids = [str(as_text(value)) for value in wanted["id"]]
+    rows = pool[pool.key.isin(ids)].reset_index().set_index("key", drop=False)
+    for what, keys in ((f"in {path}", pd.Index(ids)), ("in data.labeled", rows.index)):
+        if keys.has_duplicates:
+            raise UserError(
+                f"data.labeled_ids: expected every id once {what}, found '{keys[keys.duplicated()][0]}' more than "
+                "once. Correct the file, or name a column of unique ids in data.id_column."
+            )
     missing = [value for value in ids if value not in rows.index]
     if missing:
         raise UserError(

@@ -1,6 +1,7 @@
 """Texts to token ids, once: a memory-mapped cache keyed by content, tokenizer and settings."""
 
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -78,11 +79,15 @@ def _key(texts: Sequence[str], tokenizer: Any, max_length: int, truncation: Trun
 
 
 def _fingerprint(tokenizer: Any) -> str:
-    """Equal for tokenizers that give the same ids."""
+    """Other for tokenizers that give other ids; truncation and padding, which any call may set, take no part."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        return hashlib.sha256(backend.to_str().encode()).hexdigest()
-    return hashlib.sha256(repr((type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()))).encode()).hexdigest()
+        state = json.loads(backend.to_str())
+        state = {key: value for key, value in state.items() if key not in ("truncation", "padding")}
+        return hashlib.sha256(json.dumps(state).encode()).hexdigest()
+    options = sorted((key, repr(value)) for key, value in tokenizer.init_kwargs.items())
+    state = (type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), options)
+    return hashlib.sha256(repr(state).encode()).hexdigest()
 
 
 def _write(texts: Sequence[str], tokenizer: Any, max_length: int, truncation: Truncation, folder: Path) -> None:

@@ -23,6 +23,7 @@ from uda.engine.pooled import PooledClassifier
 from uda.engine.pooled_config import PooledConfig
 from uda.engine.settings import ModelSettings, Pooling
 from uda.errors import UserError
+from uda.hub import hub_is_reachable
 from uda.packages import package_path
 
 log = logging.getLogger(__name__)
@@ -51,8 +52,7 @@ def load_tokenizer(
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             location,
-            revision=settings.revision,
-            trust_remote_code=settings.trust_remote_code,
+            **_source(location, settings),
             model_max_length=max_length,
             truncation_side="right" if truncation is Truncation.head else "left",
             padding_side="right",
@@ -77,7 +77,7 @@ def load_classifier(location: str, settings: ModelSettings, label_names: Sequenc
         "id2label": dict(enumerate(label_names)),
         "label2id": {name: index for index, name in enumerate(label_names)},
     }
-    shared: dict[str, Any] = {"revision": settings.revision, "trust_remote_code": settings.trust_remote_code}
+    shared = _source(location, settings)
     loading = {**shared, "dtype": torch.float32, "attn_implementation": settings.attention}
     try:
         config = AutoConfig.from_pretrained(location, **shared)
@@ -96,6 +96,15 @@ def load_classifier(location: str, settings: ModelSettings, label_names: Sequenc
     nn.init.trunc_normal_(head.weight, std=0.02, a=-0.04, b=0.04)
     nn.init.zeros_(head.bias)
     return model
+
+
+def _source(location: str, settings: ModelSettings) -> dict[str, Any]:
+    """The options of `from_pretrained` that say where to look: in the cache alone where the hub is out of reach."""
+    return {
+        "revision": settings.revision,
+        "trust_remote_code": settings.trust_remote_code,
+        "local_files_only": not Path(location).is_dir() and not hub_is_reachable(),
+    }
 
 
 def _pooled(encoder: PreTrainedModel, settings: ModelSettings, labels: dict[str, Any]) -> PooledClassifier:

@@ -191,7 +191,7 @@ def _start_teaching(run: Training, step: int) -> None:
 
 
 def _clipped_norm(run: Training, outcome: StepOutcome, batch: Batch, step: int) -> float:
-    """Clip the gradients; their norm before that. A loss, a norm or a teacher's answer that is not finite ends the run."""
+    """Clip the gradients; their norm before that. A loss, norm or teacher's answer that is not finite ends the run."""
     limit = run.settings.max_grad_norm
     norm = torch.nn.utils.clip_grad_norm_(run.models.student.parameters(), math.inf if limit is None else limit)
     loss = outcome.metrics["loss/total"]
