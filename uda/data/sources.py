@@ -112,8 +112,9 @@ def _read_hub(settings: DataSettings, split: str) -> pd.DataFrame:
     offline = huggingface_hub.constants.HF_HUB_OFFLINE  # then the data set's copy in the cache serves
     if not offline and not Path(settings.repository).exists() and not hub_is_reachable():
         raise UserError(
-            f"Expected the data set '{settings.repository}' from the hub, found the hub out of reach. Check the network, "
-            "set HF_HUB_OFFLINE=1 to use what was downloaded before, or choose +experiment=imdb, which needs no hub."
+            f"Expected the data set '{settings.repository}' from the hub, found the hub out of reach. Check the "
+            "network, set HF_HUB_OFFLINE=1 to use what was downloaded before, or choose +experiment=imdb, which needs "
+            "none."
         )
     datasets.disable_progress_bars()
     try:
