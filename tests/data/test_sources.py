@@ -524,7 +524,8 @@ except UserError as error:
         (
             {"HF_ENDPOINT": "http://127.0.0.1:9"},
             r"Expected the data set 'stanfordnlp/imdb' from the hub, found the hub out of reach\. Check the network, "
-            r"set HF_HUB_OFFLINE=1 to use what was downloaded before, or choose \+experiment=imdb, which needs none\.\n",
+            r"set HF_HUB_OFFLINE=1 to use what was downloaded before, or choose \+experiment=imdb, which needs "
+            r"none\.\n",
         ),
     ],
     ids=["offline", "closed"],
