@@ -4,7 +4,8 @@
     python scripts/reproduce_imdb.py --jobs 2        # two runs at a time, one thread each
     python scripts/reproduce_imdb.py --only uda_weak_start supervised_12 --seeds 0 1
 
-Runs go to outputs/imdb as if typed by hand; finished ones are not repeated, so it can be stopped and started again.
+Each run is the command line that it prints, in a folder table-* of its own. Finished ones are not repeated, so it can
+be stopped and started again. A run with one thread gives other digits than one with two: rounding differs.
 """
 
 import argparse
@@ -43,7 +44,11 @@ def run(name: str, seed: int, outputs: Path, threads: int | None) -> None:
     command = [sys.executable, "-m", "uda.train", "+experiment=imdb", *RUNS[name][1], f"seed={seed}"]
     environment = dict(os.environ) if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
     print("running", " ".join(command[1:]), flush=True)
-    subprocess.run([*command, f"hydra.run.dir={target}"], env=environment, check=True, stderr=subprocess.DEVNULL)
+    done = subprocess.run(
+        [*command, f"hydra.run.dir={target}"], env=environment, check=False, stderr=subprocess.PIPE, text=True
+    )
+    if done.returncode:
+        print(f"failed with {done.returncode}: {done.stderr[-2000:]}", file=sys.stderr, flush=True)
 
 
 def accuracies(name: str, seeds: list[int], outputs: Path) -> dict[int, float]:

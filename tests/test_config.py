@@ -6,7 +6,6 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from uda import config
 from uda.config import build, compose, config_dir, read_train
 from uda.errors import UserError
 from uda.objectives.base import Objective
@@ -67,22 +66,14 @@ def test_an_experiment_opens_with_its_command_and_its_cost(experiment: str) -> N
 
 
 def job_name(*overrides: str) -> str:
-    config.register()
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-
-    with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
-        cfg = hydra_compose("train", list(overrides), return_hydra_config=True)
-        OmegaConf.set_readonly(cfg.hydra, False)
-        cfg.hydra.overrides.task = list(overrides)
-        return cfg.hydra.run.dir
+    return str(compose("train", list(overrides)).run_dir)
 
 
 def test_the_run_directory_tells_jobs_apart() -> None:
     assert job_name("+experiment=imdb") == "outputs/imdb/uda_weak_start-seed0"
     assert job_name("+experiment=imdb", "objective=uda", "seed=3") == "outputs/imdb/uda-seed3"
     assert job_name("+experiment=imdb", "train.num_steps=5", "data.labeled=a/b c.csv") == (
-        "outputs/imdb/uda_weak_start-seed0-data.labeled=a_b_c.csv-train.num_steps=5"
+        "outputs/imdb/uda_weak_start-seed0-data.labeled=a_b_c.csv-train.num_steps=5-29a38e5b"
     )
     assert job_name("+experiment=imdb", "name=mine", "train.overwrite=true") == "outputs/mine/uda_weak_start-seed0"
     assert not GlobalHydra.instance().is_initialized()
@@ -121,7 +112,8 @@ BAD = [
     (["data.label_descriptions={neg: [], pos: x}"], "data.label_descriptions: expected a sentence or a list"),
     (["data.where=x"], "data.where: expected columns and values, found 'x'"),
     (["train.select=best", "train.eval_every=null"], "train.select=best: expected evaluations.*Set train.eval_every"),
-    (["train.micro_batch_size=2"], "train.micro_batch_size: expected room for the labelled rows.*found 2"),
+    (["train.max_grad_norm=0"], "train.max_grad_norm: expected a norm above 0, found 0. Set it to null"),
+    (["train.warmup=inf"], "train.warmup: expected at least 0, found inf"),
     (["model=local"], "Expected a value for model.name_or_path, found none. Set it"),
     (["augment=files"], "Expected a value for augment.column, augment.path, found none"),
 ]

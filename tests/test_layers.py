@@ -16,10 +16,12 @@ ALLOWED = {
     "objectives": {"objectives", "errors"},
     "augmentation": {"augmentation", "errors"},
     "data": {"data", "errors", "packages", "hub"},
-    "engine": {"engine", "data", "objectives", "errors", "packages", "hub"},
+    "engine": {"engine", "data", "objectives", "errors", "packages", "hub", "files"},
     "errors.py": set(),
     "packages.py": {"errors"},
     "hub.py": set(),
+    "files.py": set(),
+    "run_directory.py": {"errors", "files"},
 }
 CONFIG_READERS = {"config.py", "cli.py", "build.py", "train.py", "evaluate.py"}
 

@@ -16,10 +16,10 @@ from uda.data.batches import PairedRows, pad_rows
 from uda.data.settings import DataSettings
 from uda.data.splits import Split
 from uda.data.tokens import TokenStore, cache_dir, tokenize
-from uda.engine.model import load_classifier, move, start_head_from_descriptions
+from uda.engine.model import load_classifier, move, position_limit, start_head_from_descriptions
 from uda.engine.process import Process
 from uda.engine.step import Models
-from uda.engine.training import EvaluationRows, Training
+from uda.engine.training import EvaluationRows, Training, supervised_steps
 from uda.errors import UserError
 from uda.objectives.base import Objective
 
@@ -28,6 +28,14 @@ log = logging.getLogger(__name__)
 
 def check_processes(settings: TrainConfig, process: Process) -> None:
     """Refuse what cannot be spread over several processes."""
+    size = settings.train.micro_batch_size
+    for key in ("batch_size", "supervised_batch_size"):
+        rows = -(-(getattr(settings.train, key) or 0) // process.count)
+        if size is not None and size < rows:
+            raise UserError(
+                f"train.micro_batch_size: expected room for the labelled rows, which stay together ({rows} a process "
+                f"by train.{key}), found {size}. Raise it, or lower train.{key}."
+            )
     if process.count == 1:
         return
     if config.is_multirun():
@@ -54,6 +62,19 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
             f"Expected unlabelled rows for {name}, found 0. Set data.unlabeled, lower data.num_labeled, or choose "
             "objective=supervised."
         )
+    num_steps, alone = settings.train.num_steps, supervised_steps(objective, settings.train.num_steps)
+    if objective.teacher_rows != "none" and 0 < num_steps <= alone:
+        raise UserError(
+            f"Expected steps with unlabelled rows after the supervised ones, found train.num_steps={num_steps} and "
+            f"{alone} supervised steps. Raise train.num_steps, lower objective.supervised_steps, or choose "
+            "objective=supervised."
+        )
+    for length in (alone, num_steps - alone):
+        if length and settings.train.warmup >= max(length, 1):
+            raise UserError(
+                f"train.warmup: expected fewer steps than the {length} that it is part of, found "
+                f"{settings.train.warmup:g}. Lower it, or give a share below 1."
+            )
     if settings.train.micro_batch_size is not None and not objective.sums_over_rows:
         raise UserError(
             f"Expected an objective whose loss is a sum over rows, found {name} with "
@@ -93,6 +114,12 @@ def build_training(
     evaluation = EvaluationRows(tokens_of(list(chosen.text), tokenizer, data), chosen.label.to_numpy(), role)
     torch.manual_seed(settings.seed)
     student = load_classifier(location, settings.model, split.label_names)
+    limit = position_limit(student)
+    if limit is not None and data.max_length > limit:
+        raise UserError(
+            f"data.max_length: expected at most the {limit} positions of the encoder, found {data.max_length}. "
+            f"Set data.max_length={limit}."
+        )
     if data.label_descriptions is not None:
         _start_head(settings, split, student, tokenizer)
     student = move(student, process.device)

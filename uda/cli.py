@@ -4,77 +4,89 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, NoReturn, get_args, get_type_hints
 
 import hydra
+import yaml
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from uda.config import TrainConfig, config_dir, is_multirun, register, run_dir
+from uda.config import config_dir, is_multirun, register
 from uda.errors import UserError, did_you_mean
 
 log = logging.getLogger("uda")
 
 
-class Interrupted(Exception):
-    """A job ended by a signal; `exit_code` is the command's."""
+class Interrupted(BaseException):
+    """A job ended by a signal; `exit_code` is the command's. No Exception, so that no launcher goes on after it."""
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 
 
-def main(command: str, job: Callable[[DictConfig], float | None]) -> None:
+def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) -> None:
     """Run a command: compose its config, run the job (or the sweep's jobs), end with the contract's exit code.
 
     0: done. 2: a user's mistake, with one message. 1: a fault of ours, with a traceback. 128 + n: signal n.
+    schema: the dataclass of the command's config, for suggestions.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
     register()
     log_to_stderr()
-    caught: list[Exception] = []
+    failures: list[str] = []
+    jobs = 0
 
     def guarded(cfg: DictConfig) -> float | None:
+        nonlocal jobs
+        jobs += 1
         try:
             return job(cfg)
-        except (UserError, Interrupted) as error:
-            if is_multirun():
-                raise
-            caught.append(error)  # raised here, Hydra would print a line of its own
-            _remove_empty(run_dir())
+        except UserError as error:  # told at the end: raised here, Hydra would print a line of its own
+            folder = Path(HydraConfig.get().runtime.output_dir)
+            failures.append(f"{folder}: {error}" if is_multirun() else str(error))
+            _remove_empty(folder)
             return None
 
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir().resolve()), config_name=command)(guarded)()
-        if caught:
-            raise caught[0]
-    except UserError as error:
-        _end(str(error), 2)
     except Interrupted as error:
         _end(str(error), error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
-        _end(explain(error), 2)
+        _end(explain(error, schema), 2)
+    except (ValueError, OSError) as error:
+        if jobs:
+            raise
+        _end(f"The configuration does not fit: {error}", 2)  # Hydra's own complaint about an override or a folder
+    if failures:
+        head = f"{len(failures)} of {jobs} jobs failed:\n" if jobs > 1 else ""
+        _end(head + "\n".join(failures), 2)
 
 
 def _remove_empty(folder: Path) -> None:
-    """Take back the folders that Hydra made for a job that was refused."""
-    below = [path for path in folder.parents if Path.cwd() in path.parents]
+    """Take back the folders that Hydra made for a job that was refused; never one that we stand in."""
+    here = Path.cwd()
+    folder = folder.absolute()
+    below = [path for path in folder.parents if here in path.parents]
     for path in (folder, *below):
-        if not path.is_dir() or any(path.iterdir()):
+        if path == here or path in here.parents or not path.is_dir() or any(path.iterdir()):
             return
         path.rmdir()
 
 
-def _end(message: str, code: int) -> None:
+def _end(message: str, code: int) -> NoReturn:
     print(f"uda: {message}", file=sys.stderr)
     sys.exit(code)
 
 
-def explain(error: Exception) -> str:
+def explain(error: Exception, schema: type) -> str:
     """One message for an error in composing the config."""
     text = " ".join(str(error).split())
     cause = error.__cause__
@@ -83,13 +95,12 @@ def explain(error: Exception) -> str:
         key = match[1]
         return (
             f"Expected a key and a value that the config has, found '{key}'"
-            f"{f' ({detail})' if detail else ''}.{did_you_mean(key, known_keys(TrainConfig))} "
+            f"{f' ({detail})' if detail else ''}.{did_you_mean(key, known_keys(schema))} "
             "See all keys with --cfg job."
         )
-    if match := re.search(
-        r"Could not find '([^']+)/([^'/]+)' Available options in '[^']+': (.*?)( Config search|$)", text
-    ):
-        group, name, options, _ = match.groups()
+    found = r"Could not find '([^']+)/([^'/]+)' Available options in '[^']+': (.*?)(?: Config search|$)"
+    if match := re.search(found, text):
+        group, name, options = match.groups()
         choices = options.split()
         return (
             f"{group}={name}: expected one of {', '.join(choices)}, found '{name}'.{did_you_mean(name, choices)} "
@@ -99,13 +110,17 @@ def explain(error: Exception) -> str:
 
 
 def known_keys(schema: Any, prefix: str = "") -> list[str]:
-    """All keys of a schema, dotted."""
+    """All keys of a schema, dotted; of a node that describes a class, those of the yaml files of its group."""
     keys: list[str] = []
     hints = get_type_hints(schema)
     for entry in fields(schema):
-        kind = hints[entry.name]
+        kind, key = hints[entry.name], f"{prefix}{entry.name}"
         nested = next((option for option in (kind, *get_args(kind)) if is_dataclass(option)), None)
-        keys += known_keys(nested, f"{prefix}{entry.name}.") if nested else [f"{prefix}{entry.name}"]
+        if nested:
+            keys += known_keys(nested, f"{key}.")
+        else:
+            options = (config_dir() / entry.name).glob("*.yaml") if not prefix else ()
+            keys += [key, *sorted({f"{key}.{name}" for path in options for name in yaml.safe_load(path.read_text())})]
     return keys
 
 
@@ -122,16 +137,27 @@ def log_to_stderr() -> None:
     log.setLevel(logging.INFO)
 
 
-def log_to_file(path: Path) -> logging.FileHandler:
-    """The log of this run as a file too, appended to; close the handler with `stop_log_file`."""
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
+@contextmanager
+def log_kept() -> Iterator[Callable[[Path], None]]:
+    """Keep the log in memory until a file is named, by a call of what is yielded; then write it there, and on."""
+    root = logging.getLogger()
+    kept = MemoryHandler(capacity=10_000, flushLevel=logging.CRITICAL + 1, flushOnClose=False)
+    root.addHandler(kept)
     log.setLevel(logging.INFO)
-    return handler
+    handlers: list[logging.Handler] = [kept]
 
+    def write_to(path: Path) -> None:
+        file = logging.FileHandler(path)
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        root.addHandler(file)
+        root.removeHandler(kept)
+        kept.setTarget(file)
+        kept.flush()
+        handlers.append(file)
 
-def stop_log_file(handler: logging.FileHandler) -> None:
-    """Undo `log_to_file`: a multirun has a file a job."""
-    logging.getLogger().removeHandler(handler)
-    handler.close()
+    try:
+        yield write_to
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            handler.close()

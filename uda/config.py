@@ -2,7 +2,9 @@
 
 import hashlib
 import inspect
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from hydra.utils import get_class, instantiate
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
 from uda.data.settings import DataSettings
 from uda.engine.settings import ModelSettings, Pooling, Precision, Select, TrainSettings
 from uda.errors import UserError, did_you_mean
 
-_MAX_SUFFIX = 160
+_MAX_NAME = 160  # a folder's name has at most 255 bytes
 
 
 @dataclass
@@ -29,6 +31,7 @@ class TrainConfig:
 
     name: str = MISSING
     seed: int = MISSING
+    run_dir: str | None = None  # set by `compose`; a job of the command line has Hydra's
     data: DataSettings = field(default_factory=DataSettings)
     augment: dict[str, Any] = MISSING
     model: ModelSettings = MISSING
@@ -40,7 +43,8 @@ class TrainConfig:
 class EvaluateConfig:
     """The config of `uda.evaluate`."""
 
-    run: str = MISSING
+    run: str | None = MISSING
+    output: str | None = MISSING
     data: DataSettings | None = None
     precision: Precision = MISSING
     batch_size: int = MISSING
@@ -58,39 +62,66 @@ def register() -> None:
     store.store("train_schema", TrainConfig)
     store.store("evaluate_schema", EvaluateConfig)
     OmegaConf.register_new_resolver("uda_job", _job_name, replace=True)
-    OmegaConf.register_new_resolver("uda_choice", _choice, replace=True)
 
 
 def compose(command: str, overrides: list[str]) -> DictConfig:
-    """The config that a command line with these overrides would give, for use from Python."""
+    """The config that a command line with these overrides would give, for use from Python.
+
+    For `train` its `run_dir` is the directory that the command line would use; `hydra.run.dir=DIR` sets it.
+    """
     register()
     with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
-        return hydra_compose(command, overrides)
+        cfg = hydra_compose(command, overrides, return_hydra_config=True)
+    if "run_dir" in cfg:
+        cfg.run_dir = cfg.hydra.run.dir
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
 
 
 def _job_name(*, _root_: DictConfig) -> str:
-    """`<objective>-seed<seed>` plus the other overrides, in characters that fit a folder's name."""
-    choices = _root_.hydra.runtime.choices
-    named = ("objective", "seed", "name", "experiment", "train.overwrite")
-    others = []
-    for override in _root_.hydra.overrides.task:
-        key, _, value = override.lstrip("+~").partition("=")
-        if key not in named:
-            others.append(f"{key}={value}")
-    suffix = "".join(f"-{re.sub(r'[^A-Za-z0-9_.=,+-]+', '_', other)}" for other in sorted(others))
-    if len(suffix) > _MAX_SUFFIX:  # a folder's name has 255 bytes
-        suffix = f"{suffix[:_MAX_SUFFIX]}-{hashlib.sha256(''.join(sorted(others)).encode()).hexdigest()[:8]}"
-    return f"{choices.get('objective', 'run')}-seed{_root_.seed}{suffix}"
+    """`<objective>-seed<seed>` plus the other overrides."""
+    hydra = _root_.hydra
+    others = folder_name(hydra.overrides.task, ("objective", "seed", "name", "experiment", "train.overwrite"))
+    return f"{hydra.runtime.choices.get('objective', 'run')}-seed{_root_.seed}{f'-{others}' if others else ''}"
 
 
-def run_dir() -> Path:
-    """The run directory that Hydra gave this job."""
+def folder_name(overrides: Sequence[str], leave_out: Sequence[str]) -> str:
+    """Overrides as one folder's name, sorted; with a hash where characters had to go or the name is too long."""
+    pairs = (override.lstrip("+~").partition("=") for override in overrides)
+    text = "-".join(sorted(f"{key}={value}" for key, _, value in pairs if key not in leave_out))
+    name = re.sub(r"[^A-Za-z0-9_.=,+-]+", "_", text)[:_MAX_NAME]
+    return name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def run_dir(config: TrainConfig) -> Path:
+    """The run directory: that of `compose`, or the one that Hydra gave this job."""
+    if config.run_dir is not None:
+        return Path(config.run_dir)
+    if not HydraConfig.initialized():
+        raise UserError("run_dir: expected where the run goes, found none. Set run_dir, or use uda.config.compose.")
     return Path(HydraConfig.get().runtime.output_dir)
 
 
-def _choice(group: str, default: str, *, _root_: DictConfig) -> str:
-    """The chosen option of a config group, or the default where none is chosen."""
-    return str(_root_.hydra.runtime.choices.get(group) or default)
+def resolved(cfg: DictConfig) -> dict[str, Any]:
+    """The config as plain values, enums by name; without what does not change the run's numbers."""
+    plain: dict[str, Any] = _plain(OmegaConf.to_container(cfg, resolve=True))
+    plain.pop("run_dir", None)
+    plain["train"]["overwrite"] = False
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return getattr(value, "name", value)
+
+
+def job_overrides() -> list[str]:
+    """The overrides of this job of the command line; none when called from Python."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def is_multirun() -> bool:
@@ -189,8 +220,10 @@ def check(config: TrainConfig) -> None:
         value: Any = config
         for part in key.split("."):
             value = getattr(value, part)
-        if value is not None and not value >= lowest:
+        if value is not None and not lowest <= value < math.inf:
             raise UserError(f"{key}: expected at least {lowest}, found {value}. Set {key} to such a value.")
+    if config.train.max_grad_norm == 0:
+        raise UserError("train.max_grad_norm: expected a norm above 0, found 0. Set it to null to clip nothing.")
     for key in ("dropout", "attention_dropout"):
         share = getattr(config.model, key)
         if share is not None and not 0 <= share < 1:
@@ -213,9 +246,4 @@ def check(config: TrainConfig) -> None:
     if train.select is Select.best and train.eval_every is None:
         raise UserError(
             "train.select=best: expected evaluations to choose from, found train.eval_every=null. Set train.eval_every."
-        )
-    if train.micro_batch_size is not None and train.micro_batch_size < train.batch_size:
-        raise UserError(
-            f"train.micro_batch_size: expected room for the labelled rows, which stay together "
-            f"(train.batch_size={train.batch_size}), found {train.micro_batch_size}. Raise it, or lower that."
         )

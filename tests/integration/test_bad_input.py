@@ -20,8 +20,8 @@ def refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def refuse(overrides: list[str]) -> str:
         monkeypatch.setattr(training, "run_step", lambda *arguments: pytest.fail("a step was taken"))
         with pytest.raises(UserError) as caught:
-            uda.train.run(compose("train", overrides), tmp_path / "run")
-        assert not {path.name for path in (tmp_path / "run").glob("*")} & {"model", "checkpoints", "metrics.json"}
+            uda.train.run(compose("train", [*overrides, f"hydra.run.dir={tmp_path}/run"]))
+        assert not (tmp_path / "run").exists()
         return str(caught.value)
 
     return refuse
@@ -54,6 +54,19 @@ def test_no_unlabelled_rows(refusal, tiny) -> None:
         "Expected unlabelled rows for UDA, found 0. Set data.unlabeled, lower data.num_labeled, or choose "
         "objective=supervised."
     )
+
+
+def test_settings_that_do_not_fit_each_other(refusal, tiny) -> None:
+    for overrides, message in (
+        (
+            ["train.num_steps=3"],
+            "Expected steps with unlabelled rows after the supervised ones, found train.num_st",
+        ),
+        (["train.warmup=5"], "train.warmup: expected fewer steps than the 3 that it is part of, found 5"),
+        (["train.micro_batch_size=3"], "expected room for the labelled rows, which stay together (4 a process"),
+        (["data.max_length=80"], "data.max_length: expected at most the 64 positions of the encoder, found 80"),
+    ):
+        assert message in refusal([*tiny, *overrides])
 
 
 def test_no_test_rows(refusal, tiny) -> None:
@@ -121,7 +134,7 @@ def test_a_paraphrase_belongs_to_its_row(tiny, tmp_path, review_files, monkeypat
 
     monkeypatch.setattr(training, "run_step", spy)
     paraphrases = ["augment=files", f"augment.path={tmp_path}/own.csv", "augment.column=paraphrase"]
-    uda.train.run(compose("train", [*tiny, *paraphrases]), tmp_path / "run")
+    uda.train.run(compose("train", [*tiny, *paraphrases, f"hydra.run.dir={tmp_path}/run"]))
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "run/model")

@@ -36,6 +36,8 @@ BAD = [
     ),
     (["+experiment=imdb", "objective.threshold=2"], "objective.threshold: expected a number", "found 2"),
     (["+experiment=imdb", "train.num_steps=1=2=["], "", ""),
+    (["+experiment=imdb", "train=null"], "The configuration does not fit", "must be a string"),
+    (["+experiment=imdb", "objective.temprature=1"], "'objective.temprature'", "Did you mean 'objective.temperature'?"),
 ]
 
 
@@ -49,6 +51,18 @@ def test_a_mistake_in_the_config_is_one_message_and_exit_code_2(tmp_path, overri
     assert second in done.stderr
     assert done.stdout == ""
     assert not list(tmp_path.iterdir())  # no folder is left behind
+
+
+def test_mistakes_of_evaluate(tmp_path) -> None:
+    for overrides, message in (
+        ([], "run: expected a run directory, found none. Set run="),
+        (["run=nowhere"], "Expected a run directory with a config.yaml, found none in nowhere."),
+        (["presicion=fp32"], "Did you mean 'precision'?"),
+    ):
+        done = command("evaluate", *overrides, cwd=tmp_path)
+        assert (done.returncode, done.stderr.count("uda: ")) == (2, 1), done.stderr
+        assert message in done.stderr
+        assert not list(tmp_path.iterdir())
 
 
 def test_help_and_cfg(tmp_path) -> None:
@@ -70,7 +84,7 @@ def test_a_fault_of_ours_is_a_traceback_and_exit_code_1(tmp_path) -> None:
     script = (
         "import sys; sys.argv[1:] = ['+experiment=imdb']; from uda import cli, train\n"
         "def job(cfg): raise ZeroDivisionError('ours')\n"
-        "cli.main('train', job)"
+        "cli.main('train', train.TrainConfig, job)"
     )
     environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
     done = subprocess.run(
@@ -101,6 +115,29 @@ def test_train_evaluate_and_sweep_from_the_command_line(tiny, tmp_path) -> None:
     done = command("train", "-m", *tiny, "seed=0,1", "objective=supervised,uda", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("finished before") == 4
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_after_a_failed_job_and_lists_it(tiny, tmp_path) -> None:
+    done = command("train", "-m", *tiny, "train.num_steps=6", "objective.kept_share=7,0.5", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "uda: 1 of 2 jobs failed:" in done.stderr
+    assert "objective.kept_share=7" in done.stderr.split("jobs failed:")[1]
+    assert len(list((tmp_path / "outputs/tiny").glob("*/metrics.json"))) == 1
+
+
+@pytest.mark.slow
+def test_a_signal_ends_a_sweep(tiny, tmp_path) -> None:
+    arguments = [sys.executable, "-m", "uda.train", "-m", *tiny, "train.num_steps=4000", "seed=0,1"]
+    environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stderr=log)
+        while "step 20/" not in (tmp_path / "log").read_text():
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.1)
+        process.terminate()
+        assert process.wait() == 143
+    assert len(list((tmp_path / "outputs/tiny").glob("*"))) == 1
 
 
 @pytest.mark.slow

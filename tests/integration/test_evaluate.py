@@ -41,13 +41,13 @@ def trained(tmp_path_factory, tiny_bert) -> tuple[Path, Path]:
         "train.eval_every=null",
         "train.precision=fp32",
     ]
-    uda.train.run(compose("train", overrides), folder / "run")
+    uda.train.run(compose("train", [*overrides, f"hydra.run.dir={folder}/run"]))
     return folder / "run", folder
 
 
 def test_own_test_rows_give_the_scores_of_the_run(trained, tmp_path) -> None:
     run, _ = trained
-    scores = uda.evaluate.run(compose("evaluate", [f"run={run}"]), tmp_path)
+    scores = uda.evaluate.run(compose("evaluate", [f"run={run}", f"output={tmp_path}"]))
     final = json.loads((run / "metrics.json").read_text())["final"]
     for name in ("accuracy", "macro_f1", "num_rows", "per_class"):
         assert scores[name] == final[name]
@@ -64,7 +64,7 @@ def test_the_pipeline_gives_the_same_probabilities(trained, tmp_path) -> None:
     from uda.data.settings import Cleaning
 
     run, folder = trained
-    uda.evaluate.run(compose("evaluate", [f"run={run}"]), tmp_path)
+    uda.evaluate.run(compose("evaluate", [f"run={run}", f"output={tmp_path}"]))
     table = pd.read_parquet(tmp_path / "predictions.parquet")
     texts = [clean(text, Cleaning.html) for text in pd.read_csv(folder / "test.csv").text]
     answers = pipeline("text-classification", str(run / "model"), truncation=True, top_k=None)(texts)
@@ -85,19 +85,30 @@ def test_other_data_with_other_columns_and_labels(trained, tmp_path) -> None:
         "data.label_column=stars",
         "data.label_names=[neg,pos]",
     ]
-    scores = uda.evaluate.run(compose("evaluate", overrides), tmp_path / "out")
+    scores = uda.evaluate.run(compose("evaluate", [*overrides, f"output={tmp_path}/out"]))
     assert scores["num_rows"] == 3
     assert [scores["per_class"][name]["support"] for name in ("neg", "pos")] == [2, 1]
+
+
+def test_a_damaged_model_is_named(trained, tmp_path) -> None:
+    import shutil
+
+    run, _ = trained
+    shutil.copytree(run, tmp_path / "run")
+    weights = tmp_path / "run/model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"Expected an exported model in .* as a run writes it, found: "):
+        uda.evaluate.run(compose("evaluate", [f"run={tmp_path}/run"]))
 
 
 def test_bad_input(trained, tmp_path) -> None:
     run, _ = trained
     with pytest.raises(UserError, match=r"run: expected a run directory, found none"):
-        uda.evaluate.run(compose("evaluate", []), tmp_path)
+        uda.evaluate.run(compose("evaluate", []))
     with pytest.raises(UserError, match=r"Expected a run directory with a config.yaml, found none in .*nowhere"):
-        uda.evaluate.run(compose("evaluate", [f"run={tmp_path}/nowhere"]), tmp_path)
+        uda.evaluate.run(compose("evaluate", [f"run={tmp_path}/nowhere"]))
     with pytest.raises(UserError, match=r"found neither data.test nor data.num_test"):
-        uda.evaluate.run(compose("evaluate", [f"run={run}", "data=files"]), tmp_path)
+        uda.evaluate.run(compose("evaluate", [f"run={run}", "data=files"]))
     pd.DataFrame({"text": ["fine"], "label": ["so-so"]}).to_csv(tmp_path / "odd.csv", index=False)
     with pytest.raises(UserError, match=r"labels of data.test to be among \['neg', 'pos'\], found also \['so-so'\]"):
-        uda.evaluate.run(compose("evaluate", [f"run={run}", "data=files", f"data.test={tmp_path}/odd.csv"]), tmp_path)
+        uda.evaluate.run(compose("evaluate", [f"run={run}", "data=files", f"data.test={tmp_path}/odd.csv"]))

@@ -49,7 +49,7 @@ def scalars(folder: Path) -> dict[str, list[float]]:
 
 
 def run(overrides: list[str], folder: Path) -> uda.train.Result:
-    return uda.train.run(compose("train", overrides), folder)
+    return uda.train.run(compose("train", [*overrides, f"hydra.run.dir={folder}"]))
 
 
 @pytest.fixture
@@ -172,12 +172,63 @@ def test_a_finished_run_is_refused_and_overwritten_on_request(tiny: list[str], f
     assert json.loads((finished / "metrics.json").read_text())["num_steps"] == 4
 
 
+def test_overwriting_waits_for_the_checks(tiny: list[str], finished: Path) -> None:
+    """A mistake beside train.overwrite=true leaves the finished run as it was."""
+    before = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=r"data\.text_column"):
+        run([*tiny, "train.overwrite=true", "data.text_column=texts"], finished)
+    assert {path: path.read_bytes() for path in finished.rglob("*") if path.is_file()} == before
+
+
+def test_an_interrupted_run_is_not_resumed_with_other_texts(
+    tiny: list[str], tmp_path: Path, review_files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training.Tracker, "step", _stop_after(5, training.Tracker.step))
+    with pytest.raises(uda.cli.Interrupted):
+        run(tiny, tmp_path / "run")
+    monkeypatch.undo()
+    path = review_files / "unlabeled.jsonl"
+    path.write_text(path.read_text().replace("good", "nice", 1))
+    with pytest.raises(UserError, match=r"with the rows that it began with, found other rows or texts\. Restore"):
+        run(tiny, tmp_path / "run")
+
+
+def test_a_damaged_run_directory_is_named(tiny: list[str], finished: Path) -> None:
+    (finished / "metrics.json").write_text("{")
+    with pytest.raises(UserError, match=r"Expected .*metrics.json as a run writes it, found it missing or damaged"):
+        run(tiny, finished)
+
+
+def test_the_log_file_has_what_came_before_the_run_directory(finished: Path) -> None:
+    text = (finished / "train.log").read_text()
+    assert text.index("dropped 0 unlabelled rows that stand in test") < text.index("UDA with 8 labelled and 60")
+
+
+def test_times_of_a_resumed_run_add_up(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.Tracker, "step", _stop_after(15, training.Tracker.step))
+    with pytest.raises(uda.cli.Interrupted):
+        run(tiny, tmp_path / "run")
+    monkeypatch.undo()
+    run(tiny, tmp_path / "run")
+    metrics = json.loads((tmp_path / "run/metrics.json").read_text())
+    assert metrics["seconds"] > metrics["training_seconds"] > 0
+    assert metrics["tokens_per_second"] > 0
+
+
+def test_without_a_run_directory_python_is_told(tiny: list[str]) -> None:
+    cfg = compose("train", tiny)
+    assert cfg.run_dir.startswith("outputs/tiny/uda_weak_start-seed0-")
+    cfg.run_dir = None
+    with pytest.raises(UserError, match="run_dir: expected where the run goes, found none"):
+        uda.train.run(cfg)
+
+
 def test_the_stored_config_repeats_the_run(finished: Path, tmp_path: Path) -> None:
     from omegaconf import OmegaConf
 
     content = yaml.safe_load((finished / "config.yaml").read_text())
     assert content.pop("defaults") == ["train_schema", "common", "_self_"]
-    again = uda.train.run(OmegaConf.create(content), tmp_path / "again")
+    again = uda.train.run(OmegaConf.create({**content, "run_dir": str(tmp_path / "again")}))
     assert (again.run_dir / "model/model.safetensors").read_bytes() == (
         finished / "model/model.safetensors"
     ).read_bytes()

@@ -35,14 +35,18 @@ class Split:
     dropped: dict[str, int] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
-        """Labelled, dev and test rows by number in their source and content hash of the raw text."""
+        """Labelled, dev and test rows by number in their source and content hash of the raw text.
+
+        Of the unlabelled rows their count and one hash over theirs: there may be millions.
+        """
         roles = {"labeled": self.labeled, "dev": self.dev, "test": self.test}
         rows = {
             role: [{"index": int(index), "sha256": sha} for index, sha in zip(frame.index, frame.raw_hash, strict=True)]
             for role, frame in roles.items()
             if frame is not None
         }
-        return {"label_names": self.label_names, "dropped": self.dropped, **rows}
+        unlabeled = {"num_rows": len(self.unlabeled), "sha256": content_hash("".join(self.unlabeled.raw_hash))}
+        return {"label_names": self.label_names, "dropped": self.dropped, **rows, "unlabeled": unlabeled}
 
 
 def load_split(settings: DataSettings) -> Split:

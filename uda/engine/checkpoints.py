@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import re
 import shutil
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from uda.files import write_aside
 
 log = logging.getLogger(__name__)
 
@@ -25,21 +26,16 @@ def checkpoint_steps(folder: Path) -> list[int]:
 
 def save_checkpoint(folder: Path, step: int, parts: dict[str, Tensors], state: dict[str, Any], keep: int) -> None:
     """Write `step-<step>`: one safetensors file a part, and state.json; then drop all but the newest `keep`."""
-    final = folder / f"step-{step}"
-    aside = folder / f".writing-step-{step}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for name, tensors in parts.items():
-        save_file(
-            {key: value.detach().contiguous().cpu() for key, value in tensors.items()}, aside / f"{name}.safetensors"
-        )
-    (aside / "state.json").write_text(json.dumps({"step": step, **state}))
-    for path in aside.iterdir():
-        _sync(path)
-    _sync(aside)
-    shutil.rmtree(final, ignore_errors=True)
-    aside.rename(final)
-    _sync(folder)
+
+    def write(aside: Path) -> None:
+        aside.mkdir(parents=True)
+        for name, tensors in parts.items():
+            on_cpu = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
+            save_file(on_cpu, aside / f"{name}.safetensors")
+        (aside / "state.json").write_text(json.dumps({"step": step, **state}))
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_aside(folder / f"step-{step}", write)
     for old in checkpoint_steps(folder)[:-keep]:
         shutil.rmtree(folder / f"step-{old}")
 
@@ -52,14 +48,6 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] |
     newest = folder / f"step-{steps[-1]}"
     parts = {path.stem: load_file(path) for path in newest.glob("*.safetensors")}
     return parts, json.loads((newest / "state.json").read_text())
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:

@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import shutil
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -14,18 +13,20 @@ import pandas as pd
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from uda.files import write_aside, write_text
+
 _PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "hydra-core")
 
 
 def export_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
-    """Weights, tokenizer, label names and card under `folder`, written aside and renamed into place."""
-    aside = folder.with_name(f".writing-{folder.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    model.save_pretrained(aside)
-    tokenizer.save_pretrained(aside)
-    (aside / "README.md").write_text(card)
-    shutil.rmtree(folder, ignore_errors=True)
-    aside.rename(folder)
+    """Weights, tokenizer, label names and card under `folder`, whole or as it was before."""
+
+    def write(aside: Path) -> None:
+        model.save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+        (aside / "README.md").write_text(card)
+
+    write_aside(folder, write)
 
 
 def model_card(label_names: Sequence[str], encoder: str, num_labeled: int, scores: dict[str, Any]) -> str:
@@ -61,16 +62,12 @@ def write_predictions(path: Path, rows: pd.DataFrame, probs: np.ndarray, label_n
             **{f"probability_{name}": probs[:, index] for index, name in enumerate(label_names)},
         }
     )
-    aside = path.with_name(f".writing-{path.name}")
-    table.to_parquet(aside, index=False)
-    aside.rename(path)
+    write_aside(path, lambda aside: table.to_parquet(aside, index=False))
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """JSON under `path`, written aside and renamed into place."""
-    aside = path.with_name(f".writing-{path.name}")
-    aside.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-    aside.rename(path)
+    """A JSON file, whole or as it was before."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def environment(device: torch.device) -> dict[str, Any]:

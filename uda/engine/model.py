@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import (
     AutoConfig,
@@ -27,6 +28,8 @@ from uda.hub import hub_is_reachable
 from uda.packages import package_path
 
 log = logging.getLogger(__name__)
+
+_LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 
 _DROPOUT = ("hidden_dropout_prob", "dropout", "hidden_dropout", "mlp_dropout", "embedding_dropout", "resid_pdrop")
 _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
@@ -90,7 +93,7 @@ def load_classifier(location: str, settings: ModelSettings, label_names: Sequenc
             )
         else:
             model = _pooled(AutoModel.from_pretrained(location, config=config, **loading), settings, labels)
-    except (OSError, ValueError, KeyError) as error:
+    except _LOADING_ERRORS as error:
         raise UserError(_unreadable("an encoder", location, error)) from error
     head = classifier_layer(model)
     nn.init.trunc_normal_(head.weight, std=0.02, a=-0.04, b=0.04)
@@ -121,7 +124,8 @@ def _unreadable(what: str, location: str, error: Exception) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return (
         f"model.name_or_path: expected {what} at '{location}', found: {reason} "
-        "Give a folder made by save_pretrained or a name on the hub; `+experiment=imdb` needs no hub."
+        "Give a folder made by save_pretrained or a name on the hub (`+experiment=imdb` needs no hub), and check "
+        "model.attention and model.revision where they are set."
     )
 
 
@@ -200,5 +204,19 @@ def load_run_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
         raise UserError(
             f"Expected an exported model in {folder}, found none. Give the folder of a finished run: run=outputs/…"
         )
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-    return model, AutoTokenizer.from_pretrained(folder)
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+        return model, AutoTokenizer.from_pretrained(folder)
+    except _LOADING_ERRORS as error:
+        raise UserError(
+            f"Expected an exported model in {folder} as a run writes it, found: {error}. Restore it or train again."
+        ) from error
+
+
+def position_limit(model: nn.Module) -> int | None:
+    """The longest input, in tokens, for which the encoder has learnt positions; None where it needs none."""
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            first = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - first
+    return None

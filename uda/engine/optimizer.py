@@ -22,6 +22,11 @@ def make_optimizer(model: nn.Module, settings: TrainSettings, learning_rate: flo
     return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, 0.999), eps=1e-6, fused=True)
 
 
+def steps_of(amount: float, num_steps: int) -> int:
+    """A number of steps, or below 1 a share of `num_steps`, rounded up."""
+    return math.ceil(round(amount * num_steps, 9)) if amount < 1 else int(amount)
+
+
 def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: Schedule) -> float:
     """The factor on the peak rate for the update number `step` (from 0) of `num_steps`.
 
@@ -29,7 +34,7 @@ def learning_rate_factor(step: int, num_steps: int, warmup: float, schedule: Sch
     (linear, cosine) or stays. As in transformers, the decay counts from the end of the warm-up; the official code's
     counts from step 0, so that its rate drops to 0.9 of the peak when a warm-up over 10 % ends.
     """
-    warmup_steps = math.ceil(warmup * num_steps) if warmup < 1 else int(warmup)
+    warmup_steps = steps_of(warmup, num_steps)
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(num_steps - warmup_steps, 1)

@@ -74,9 +74,13 @@ class Process:
         """Rows of all processes, in rank order."""
         return rows if self.count == 1 else np.concatenate(gather_object([rows]))
 
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set on any process."""
+    def highest(self, number: int) -> int:
+        """The highest of the processes' numbers."""
         if self.count == 1:
-            return flag
-        flags: Tensor = self.accelerator.gather(torch.tensor([flag], device=self.device))
-        return bool(flags.any())
+            return number
+        numbers: Tensor = self.accelerator.gather(torch.tensor([number], device=self.device))
+        return int(numbers.max())
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self.accelerator.wait_for_everyone()

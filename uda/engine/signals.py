@@ -1,6 +1,7 @@
 """SIGTERM and SIGINT noted while training, acted on between steps."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -21,13 +22,21 @@ class SignalNote:
 
 
 @contextmanager
-def noted_signals() -> Iterator[SignalNote]:
-    """Note SIGTERM and SIGINT instead of dying; a second one of the kind acts as it always did."""
+def noted_signals(once: bool) -> Iterator[SignalNote]:
+    """Note SIGTERM and SIGINT instead of dying.
+
+    once: a second one of the kind acts as it always did; otherwise it is noted too, since a launcher of several
+    processes may pass one signal on more than once. Outside the main thread nothing is noted: Python allows no other.
+    """
     note = SignalNote()
+    if threading.current_thread() is not threading.main_thread():
+        yield note
+        return
 
     def handle(number: int, frame: FrameType | None) -> None:
         note.number = number
-        signal.signal(number, previous[signal.Signals(number)])
+        if once:
+            signal.signal(number, previous[signal.Signals(number)])
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

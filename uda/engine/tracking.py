@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -62,17 +63,18 @@ class Tracker:
         if step % self.log_every and step != self.num_steps:
             return
         scalars = self._scalars(outcome)
+        tokens, slots = self.process.gather_rows(np.array([[self.tokens, self.slots]])).sum(axis=0).tolist()
+        seconds = time.monotonic() - self.since
+        self.tokens = self.slots = 0
+        self.since = time.monotonic()
         if not self.process.is_main:
             return
-        seconds = time.monotonic() - self.since
         scalars |= {
             "optimizer/learning_rate": learning_rate,
             "optimizer/gradient_norm": grad_norm,
-            "speed/tokens_per_second": self.tokens / max(seconds, 1e-9),
-            "speed/padding_share": 1 - self.tokens / max(self.slots, 1),
+            "speed/tokens_per_second": tokens / max(seconds, 1e-9),
+            "speed/padding_share": 1 - tokens / max(slots, 1),
         }
-        self.tokens = self.slots = 0
-        self.since = time.monotonic()
         for name, value in scalars.items():
             self.writer.add_scalar(name, value, step)
         self._show(step, scalars)

@@ -21,7 +21,7 @@ from uda.engine.checkpoints import (
     save_checkpoint,
 )
 from uda.engine.evaluation import predict, score
-from uda.engine.optimizer import learning_rate_factor, make_optimizer
+from uda.engine.optimizer import learning_rate_factor, make_optimizer, steps_of
 from uda.engine.process import Process
 from uda.engine.settings import TrainSettings
 from uda.engine.signals import Stop, noted_signals
@@ -84,7 +84,7 @@ def supervised_steps(objective: Objective, num_steps: int) -> int:
     if objective.teacher_rows == "none":
         return num_steps
     share = objective.supervised_steps
-    return min(math.ceil(share * num_steps) if share < 1 else int(share), num_steps)
+    return min(steps_of(share, num_steps), num_steps)
 
 
 def make_phases(objective: Objective, settings: TrainSettings) -> list[Phase]:
@@ -112,7 +112,7 @@ def train(run: Training) -> Progress:
         run.folder / "tensorboard", process, run.label_names, progress.step, settings.num_steps, settings.log_every
     )
     optimizer, peak = None, 0.0
-    with tracker, noted_signals() as note:
+    with tracker, noted_signals(once=process.count == 1) as note:
         for batch in make_loader(run.rows, sampler):
             step = progress.step
             phase = next(phase for phase in phases if step < phase.end)
@@ -144,12 +144,14 @@ def train(run: Training) -> Progress:
             tracker.step(progress.step, outcome, rate, gradient_norm)
             if settings.eval_every and progress.step % settings.eval_every == 0 and progress.step < settings.num_steps:
                 evaluate(run, progress, tracker)
-            stop = process.any(note.number != 0)
-            due = settings.checkpoint_every and progress.step % settings.checkpoint_every == 0
-            if (due or stop) and process.is_main:
+            signal_number = process.highest(note.number)
+            last = progress.step == settings.num_steps
+            due = settings.checkpoint_every and (last or progress.step % settings.checkpoint_every == 0)
+            if (due or signal_number) and process.is_main:
                 _save(run, progress, optimizer)
-            if stop:
-                raise Stop(note.number)
+            if signal_number:
+                process.wait()
+                raise Stop(signal_number)
         evaluate(run, progress, tracker)
         progress.seconds = time.monotonic() - started
     return progress
@@ -187,7 +189,7 @@ def _start_teaching(run: Training, step: int) -> None:
         mine = stream.batch(number)[run.process.rank :: run.process.count]
         batch = run.rows[StepRows(step, np.zeros(0, dtype=np.int64), mine)].to(run.process.device)
         context = run.process.context(step / run.settings.num_steps)
-        label_rows(run.models, run.objective, batch, context, run.process, None, StepOutcome())
+        label_rows(run.models, run.objective, batch, context, run.process, run.settings.micro_batch_size, StepOutcome())
 
 
 def _clipped_norm(run: Training, outcome: StepOutcome, batch: Batch, step: int) -> float:
@@ -196,7 +198,7 @@ def _clipped_norm(run: Training, outcome: StepOutcome, batch: Batch, step: int) 
     norm = torch.nn.utils.clip_grad_norm_(run.models.student.parameters(), math.inf if limit is None else limit)
     loss = outcome.metrics["loss/total"]
     finite = torch.isfinite(norm) & torch.isfinite(loss) & torch.isfinite(outcome.counts).all()
-    if not run.process.any(not bool(finite)):
+    if not run.process.highest(int(not finite)):
         return float(norm)
     path = run.folder / f"not-finite-step-{step + 1}-rank-{run.process.rank}.json"
     path.write_text(
