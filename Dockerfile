@@ -1,12 +1,12 @@
 # docker build -t uda .                                  for CPUs
 # docker build -t uda --build-arg DEVICE=cuda .          for NVIDIA GPUs
 #
-# docker run --rm -v uda-outputs:/work/outputs uda                                      the main job
-# docker run --rm --gpus all -v uda-outputs:/work/outputs uda                           the same on a GPU
-# docker run --rm -v uda-outputs:/work/outputs uda uda.train +experiment=imdb seed=1    any other command
+# docker run --rm -v uda-outputs:/app/outputs uda                                      the main job
+# docker run --rm --gpus all -v uda-outputs:/app/outputs uda                           the same on a GPU
+# docker run --rm -v uda-outputs:/app/outputs uda uda.train +experiment=imdb seed=1    any other command
 #
 # With a folder of yours as outputs, run as yourself:
-# mkdir -p outputs && docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/outputs:/work/outputs" uda
+# mkdir -p outputs && docker run --rm --user "$(id -u):$(id -g)" -v "$PWD/outputs:/app/outputs" uda
 FROM python:3.11-slim
 
 ARG DEVICE=cpu
@@ -37,14 +37,14 @@ RUN pip install -c constraints.txt .
 
 # HOME and USER are set and open to all, so that `--user` works with a number that has no account here.
 RUN useradd --create-home --shell /usr/sbin/nologin uda \
-    && mkdir -p /work/outputs \
-    && chown -R uda:uda /work \
-    && chmod 1777 /home/uda /work/outputs
+    && mkdir -p /app/outputs \
+    && chown -R uda:uda /app \
+    && chmod 1777 /home/uda /app/outputs
 ENV HOME=/home/uda \
     USER=uda
 USER uda
-WORKDIR /work
-VOLUME /work/outputs
+WORKDIR /app
+VOLUME /app/outputs
 
 ENTRYPOINT ["python", "-m"]
 CMD ["uda.train", "+experiment=imdb"]
