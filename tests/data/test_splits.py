@@ -793,10 +793,11 @@ def test_as_json(split) -> None:
         "labeled": [{"index": list(rows.text).index(text), "sha256": sha256(text)} for text in drawn],
         "test": [{"index": row, "sha256": sha256(text)} for row, text in enumerate(test.text)],
         "dev": [{"index": row, "sha256": sha256(text)} for row, text in enumerate(dev.text)],
+        "unlabeled": {"num_rows": 6, "sha256": sha256("".join(parts.unlabeled.raw_hash))},
     }
 
 
 def test_as_json_without_dev(split) -> None:
     written = split(reviews(10), num_labeled=2, num_test=4).as_json()
-    assert set(written) == {"label_names", "dropped", "labeled", "test"}
+    assert set(written) == {"label_names", "dropped", "labeled", "test", "unlabeled"}
     assert [len(written[role]) for role in ("labeled", "test")] == [2, 4]

@@ -45,7 +45,9 @@ TRACE: list[tuple[float, float]] = [
 def scalars(folder: Path) -> dict[str, list[float]]:
     """Each scalar's values in the order of the steps."""
     events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
-    return {tag: [event.value for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    # Event files of one second and process are read in the order of their names, where .10 comes before .9.
+    ordered = {tag: sorted(events.Scalars(tag), key=lambda event: event.step) for tag in events.Tags()["scalars"]}
+    return {tag: [event.value for event in found] for tag, found in ordered.items()}
 
 
 def run(overrides: list[str], folder: Path) -> uda.train.Result:
