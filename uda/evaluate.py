@@ -56,7 +56,7 @@ def _evaluate(settings: EvaluateConfig, trained: DataSettings, folder: Path, out
         output.mkdir(parents=True, exist_ok=True)
         export.write_predictions(output / "predictions.parquet", rows, probs, names)
         export.write_json(output / "metrics.json", content)
-    process.accelerator.end_training()
+    process.close()
     return content
 
 

@@ -179,14 +179,15 @@ def _finish(
             **export.environment(process.device),
         }
         export.write_json(folder / "metrics.json", metrics)
-    process.accelerator.end_training()
+    training.models.wrapped = student
+    process.close()
     return Result(folder, final, best, selected)
 
 
 def show(result: Result, overrides: list[str]) -> None:
     """The scores, where they lie, and what to try next, on standard error. `overrides`: what was typed."""
     scores, folder = result.selected, result.run_dir
-    python = "python" if shutil.which("python") == sys.executable else os.path.relpath(sys.executable)
+    python = "python" if shutil.which("python") == sys.executable else _shorter(sys.executable)
     baseline = "uda_weak_start" if "objective=supervised" in overrides else "supervised"
     other = [override for override in overrides if not override.startswith(("objective", "hydra.run.dir"))]
     print(
@@ -200,6 +201,11 @@ def show(result: Result, overrides: list[str]) -> None:
         f"  {python} -m tensorboard.main --logdir {folder.parent}",
         file=sys.stderr,
     )
+
+
+def _shorter(path: str) -> str:
+    """A path as it is, or relative to where we stand, whichever is shorter."""
+    return min(path, os.path.relpath(path), key=len)
 
 
 def job(cfg: DictConfig) -> float:

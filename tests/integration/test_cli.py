@@ -99,7 +99,7 @@ def test_train_evaluate_and_sweep_from_the_command_line(tiny, tmp_path) -> None:
     done = command("train", *tiny, "hydra.run.dir=first", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    for line in ("accuracy ", "run directory: ", "python -m uda.evaluate run=", "tensorboard --logdir"):
+    for line in ("accuracy ", "run directory: ", "-m uda.evaluate run=", "-m tensorboard.main --logdir "):
         assert line in done.stderr
     assert command("train", *tiny, "hydra.run.dir=first", cwd=tmp_path).returncode == 2
     done = command("evaluate", "run=first", cwd=tmp_path)
@@ -122,7 +122,7 @@ def test_a_sweep_goes_on_after_a_failed_job_and_lists_it(tiny, tmp_path) -> None
     done = command("train", "-m", *tiny, "train.num_steps=6", "objective.kept_share=7,0.5", cwd=tmp_path)
     assert done.returncode == 2
     assert "uda: 1 of 2 jobs failed:" in done.stderr
-    assert "objective.kept_share=7" in done.stderr.split("jobs failed:")[1]
+    assert "objective.kept_share: expected a number > 0 and <= 1 or null, found 7" in done.stderr
     assert len(list((tmp_path / "outputs/tiny").glob("*/metrics.json"))) == 1
 
 

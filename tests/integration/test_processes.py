@@ -25,6 +25,7 @@ def train(tiny: list[str], folder: Path, processes: int) -> Path:
         capture_output=True,
         text=True,
         check=False,
+        timeout=600,  # a process that waits for another for ever
     )
     assert done.returncode == 0, done.stderr
     return folder

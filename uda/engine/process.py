@@ -81,6 +81,12 @@ class Process:
         numbers: Tensor = self.accelerator.gather(torch.tensor([number], device=self.device))
         return int(numbers.max())
 
+    def close(self) -> None:
+        """End the process group, after all that still refers to it: its threads would wait for ever otherwise."""
+        self.accelerator.free_memory()
+        self.wait()
+        self.accelerator.end_training()
+
     def wait(self) -> None:
         """Until all processes are here."""
         self.accelerator.wait_for_everyone()
