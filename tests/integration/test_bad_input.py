@@ -69,6 +69,16 @@ def test_settings_that_do_not_fit_each_other(refusal, tiny) -> None:
         assert message in refusal([*tiny, *overrides])
 
 
+def test_a_loss_that_is_no_sum_over_rows_refuses_micro_batches(refusal, tiny, monkeypatch) -> None:
+    from uda.objectives.uda import UDA
+
+    monkeypatch.setattr(UDA, "sums_over_rows", False)
+    message = refusal([*tiny, "train.micro_batch_size=8"])
+    assert message.startswith(
+        "Expected an objective whose loss is a sum over rows, found UDA with train.micro_batch_si"
+    )
+
+
 def test_no_test_rows(refusal, tiny) -> None:
     message = refusal([*tiny, "data.test=null"])
     assert message == "Expected test rows, found neither data.test nor data.num_test. Set one of them."

@@ -24,6 +24,12 @@ def command(name: str, *overrides: str, cwd: Path, **environment: str) -> subpro
     )
 
 
+def wait_for_step_20(process: subprocess.Popen[str], log: Path) -> None:
+    while "step 20/" not in log.read_text():
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.1)
+
+
 BAD = [
     (["+experiment=imbd"], "experiment=imbd: expected one of ", "Did you mean 'imdb'?"),
     (["+experiment=imdb", "objective=udda"], "objective=udda: expected one of supervised, uda", "Did you mean 'uda'?"),
@@ -132,9 +138,7 @@ def test_a_signal_ends_a_sweep(tiny, tmp_path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stderr=log)
-        while "step 20/" not in (tmp_path / "log").read_text():
-            assert process.poll() is None, (tmp_path / "log").read_text()
-            time.sleep(0.1)
+        wait_for_step_20(process, tmp_path / "log")
         process.terminate()
         assert process.wait() == 143
     assert len(list((tmp_path / "outputs/tiny").glob("*"))) == 1
@@ -147,9 +151,7 @@ def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(tiny, tmp_pat
     environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stderr=log)
-        while "step 20/" not in (tmp_path / "log").read_text():
-            assert process.poll() is None, (tmp_path / "log").read_text()
-            time.sleep(0.1)
+        wait_for_step_20(process, tmp_path / "log")
         process.send_signal(number)
         assert process.wait() == code
     assert "Traceback" not in (tmp_path / "log").read_text()

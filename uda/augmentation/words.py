@@ -17,7 +17,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 _normalizer = BertNormalizer(lowercase=True)
 _pre_tokenizer = BertPreTokenizer()
 
-# On plain ASCII two regular expressions find the same words six times faster.
+# On plain ASCII two regular expressions find the same words much faster.
 _PLAIN = re.compile(r"[ -~\t\n\r]*")
 _PLAIN_WORD = re.compile(r"[!-/:-@\[-`{-~]|[^\s!-/:-@\[-`{-~]+")
 

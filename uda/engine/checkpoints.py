@@ -1,7 +1,6 @@
 """Checkpoints that are whole or not there: written aside, synced, renamed; safetensors and JSON only."""
 
 import json
-import logging
 import re
 import shutil
 from pathlib import Path
@@ -12,8 +11,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from uda.files import write_aside
-
-log = logging.getLogger(__name__)
 
 Tensors = dict[str, Tensor]
 

@@ -1,6 +1,5 @@
 """Encoders: loading, heads, a head that starts from label descriptions, tokenizers."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,6 @@ from uda.engine.settings import ModelSettings, Pooling
 from uda.errors import UserError
 from uda.hub import hub_is_reachable
 from uda.packages import package_path
-
-log = logging.getLogger(__name__)
 
 _LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 
