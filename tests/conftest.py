@@ -1,8 +1,11 @@
 """Small real things for the tests: a tiny BERT with a tokenizer, and files of made-up reviews."""
 
+import json
 import os
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -80,7 +83,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("UDA_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def reviews() -> Callable[..., pd.DataFrame]:
     """The maker of made-up reviews."""
     return make_reviews
@@ -125,3 +128,111 @@ def tiny(tiny_bert: Path, review_files: Path) -> list[str]:
         "train.checkpoint_every=null",
         "train.log_every=1",
     ]
+
+
+ENCODERS = ["bert", "roberta", "distilbert", "deberta-v2", "electra", "mpnet", "modernbert"]
+
+
+def _tokenizer(kind: str) -> Any:
+    """A fast tokenizer of this kind of encoder: WordPiece, byte-level BPE or Unigram, with the kind's own template."""
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+
+    words = [*WORDS, ".", ","]
+    if kind == "deberta-v2":
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+        letters = sorted({letter for word in words for letter in word})
+        pieces = ["▁", *(f"▁{word}" for word in words), *letters]
+        vocabulary = [*((token, 0.0) for token in special), *((piece, -float(len(piece) == 1)) for piece in pieces)]
+        return transformers.DebertaV2TokenizerFast(vocab=vocabulary)
+    if kind in ("roberta", "modernbert"):
+        special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+        if kind == "modernbert":
+            special = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=400, special_tokens=special, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+        )
+        backend.train_from_iterator([" ".join(words)] * 2, trainer)
+        if kind == "roberta":
+            model = json.loads(backend.to_str())["model"]
+            return transformers.RobertaTokenizerFast(
+                vocab=model["vocab"], merges=[tuple(pair) for pair in model["merges"]]
+            )
+        backend.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+        )
+        names = {"unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "pad": "[PAD]", "mask": "[MASK]"}
+        return transformers.PreTrainedTokenizerFast(
+            tokenizer_object=backend,
+            model_input_names=["input_ids", "attention_mask"],
+            **{f"{name}_token": token for name, token in names.items()},
+        )
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    if kind == "mpnet":
+        special = ["<s>", "<pad>", "</s>", "[UNK]", "<mask>"]
+    classes = {
+        "mpnet": "MPNetTokenizerFast",
+        "distilbert": "DistilBertTokenizerFast",
+        "electra": "ElectraTokenizerFast",
+    }
+    vocabulary = {word: number for number, word in enumerate([*special, *words])}
+    return getattr(transformers, classes.get(kind, "BertTokenizerFast"))(vocab=vocabulary)
+
+
+def _encoder(kind: str, tokenizer: Any) -> Any:
+    """A random two-layer encoder of this kind with 64 positions, or more where the kind counts some for padding."""
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    other: dict[str, dict[str, Any]] = {
+        "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 64},
+        "roberta": {**sizes, "max_position_embeddings": 66, "type_vocab_size": 1},
+        "mpnet": {**sizes, "max_position_embeddings": 66},
+        "electra": {**sizes, "embedding_size": 16, "max_position_embeddings": 64},
+        "deberta-v2": {
+            **sizes,
+            "relative_attention": True,
+            "position_biased_input": False,
+            "pos_att_type": ["p2c", "c2p"],
+            "position_buckets": 16,
+            "max_position_embeddings": 64,
+            "norm_rel_ebd": "layer_norm",
+            "share_att_key": True,
+        },
+        "modernbert": {
+            **sizes,
+            "max_position_embeddings": 64,
+            "local_attention": 8,
+            "global_attn_every_n_layers": 2,
+            "cls_token_id": tokenizer.cls_token_id,
+            "sep_token_id": tokenizer.sep_token_id,
+            "bos_token_id": tokenizer.cls_token_id,
+            "eos_token_id": tokenizer.sep_token_id,
+        },
+    }
+    options = other.get(kind, {**sizes, "max_position_embeddings": 64})
+    config = AutoConfig.for_model(
+        kind, vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, initializer_range=0.3, **options
+    )
+    return AutoModel.from_config(config)
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`tiny_encoder(kind)`: the folder of a random encoder of one of the kinds in ENCODERS, with its tokenizer."""
+
+    @cache
+    def make(kind: str) -> Path:
+        import torch
+
+        folder = tmp_path_factory.mktemp(f"tiny-{kind}")
+        torch.manual_seed(0)
+        tokenizer = _tokenizer(kind)
+        _encoder(kind, tokenizer).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make

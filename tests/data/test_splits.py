@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from uda.data.draws import proportional_counts
 from uda.data.settings import Cleaning, DataSettings
 from uda.data.splits import Split, load_split, load_test
 from uda.errors import UserError
@@ -560,7 +561,8 @@ def test_class_without_rows(refusal) -> None:
 def test_class_whose_rows_all_leak(refusal) -> None:
     rows = reviews(4)
     assert refusal(rows, test=rows[rows.label == "pos"]) == (
-        "Expected labelled rows of every class, found none of ['pos']. Add some, or correct data.label_names."
+        "Expected labelled rows of every class, found none of ['pos']. Left out were 2 labelled rows that stand in "
+        "test. Add some, or correct data.label_names."
     )
 
 
@@ -801,3 +803,73 @@ def test_as_json_without_dev(split) -> None:
     written = split(reviews(10), num_labeled=2, num_test=4).as_json()
     assert set(written) == {"label_names", "dropped", "labeled", "test", "unlabeled"}
     assert [len(written[role]) for role in ("labeled", "test")] == [2, 4]
+
+
+# A draw that follows the data
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "frequencies", "counts"),
+    [
+        (10, [50, 30, 20], [5, 3, 2]),  # exact
+        (10, [60, 25, 15], [6, 3, 1]),  # 6, 2.5, 1.5: the one row left goes to the first of equal remainders
+        (7, [3, 2, 2], [3, 2, 2]),  # all of them
+        (8, [45, 35, 20], [4, 3, 1]),  # 3.6, 2.8, 1.6: two rows left, for the remainders 0.8 and then the first 0.6
+        (20, [960, 30, 10], [18, 1, 1]),  # 19.2, 0.6, 0.2: the small ones get 1, the rest 18 of 960
+        (10, [900, 70, 30], [8, 1, 1]),  # 9, 0.7, 0.3
+        (3, [1000, 1, 1], [1, 1, 1]),  # as many rows as classes
+        (6, [100, 16, 15, 1], [3, 1, 1, 1]),  # 4.54, 0.73, 0.68, 0.05
+        # 5.09, 1.02, 0.84, 0.04: two get 1, which leaves 5 for 50 and 10: 4.17 and 0.83, so that the third gets 1 too.
+        (7, [50, 10, 8, 1], [4, 1, 1, 1]),
+        (4, [7, 7], [2, 2]),
+        (5, [7, 7], [3, 2]),  # ties: the first class
+    ],
+)
+def test_proportional_counts_by_hand(num_rows: int, frequencies: list[int], counts: list[int]) -> None:
+    assert proportional_counts(num_rows, frequencies) == counts
+
+
+def test_proportional_counts_add_up_and_can_be_had() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        frequencies = rng.integers(1, 50, size=rng.integers(2, 9)).tolist()
+        num_rows = int(rng.integers(len(frequencies), sum(frequencies) + 1))
+        counts = proportional_counts(num_rows, frequencies)
+        assert sum(counts) == num_rows
+        assert all(1 <= count <= available for count, available in zip(counts, frequencies, strict=True))
+        larger = sorted(range(len(counts)), key=lambda one: frequencies[one])
+        assert sorted(counts) == [counts[one] for one in larger] or len(set(frequencies)) < len(frequencies)
+
+
+def test_an_unbalanced_draw_follows_the_data_by_the_same_rank(split) -> None:
+    """24, 9 and 3 rows: 12 of them are 8, 3 and 1, those of the lowest ranks."""
+    labels = ("a",) * 8 + ("b",) * 3 + ("c",)
+    rows = reviews(36, labels=labels)
+    drawn = split(rows, num_labeled=12, seed=5, balanced=False)
+    found = texts_by_class(drawn.labeled, ["a", "b", "c"])
+    by_rank = drawn_by_hand(rows, 36, "5")
+    assert found == {name: by_rank[name][:count] for name, count in (("a", 8), ("b", 3), ("c", 1))}
+    assert list(drawn.labeled.label) == [0] * 8 + [1] * 3 + [2]
+
+
+def test_an_unbalanced_draw_counts_what_can_be_drawn(split) -> None:
+    """Copies, and texts of two labels, count for nothing: of 6 texts of neg and 3 of pos 6 rows are 4 and 2."""
+    rows = reviews(9, labels=("neg", "neg", "pos"))
+    copies = pd.concat([rows[rows.label == "pos"]] * 4)
+    both = pd.DataFrame({"id": ["x", "y"], "text": ["both"] * 2, "label": ["neg", "pos"]})
+    drawn = split(pd.concat([rows, copies, both]), num_labeled=6, balanced=False)
+    assert list(drawn.labeled.label) == [0] * 4 + [1] * 2
+
+
+def test_unbalanced_draws_that_cannot_be(refusal) -> None:
+    rows = reviews(9, labels=("a", "b", "b"))
+    assert refusal(rows, num_labeled=1, balanced=False) == (
+        "data.num_labeled: expected at least one row for each of the classes (2), found 1. "
+        "Set data.num_labeled to such a number, for example 2."
+    )
+    assert refusal(rows, num_labeled=11, balanced=False) == (
+        "data.num_labeled: expected 4 rows of the class 'a', found 3 of 'a'. Lower data.num_labeled or add rows."
+    )
+    assert refusal(rows, num_labeled=4, balanced=False, label_names=["a", "b", "c"]) == (
+        "data.num_labeled: expected 1 rows of the class 'c', found 0 of 'c'. Lower data.num_labeled or add rows."
+    )

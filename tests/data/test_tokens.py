@@ -1,5 +1,6 @@
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from uda.data.settings import Truncation
 from uda.data.tokens import TokenStore, cache_dir, tokenize
 from uda.engine.model import load_tokenizer
 from uda.engine.settings import ModelSettings
+from uda.errors import UserError
 
 MAX_LENGTH = 8
 ENDS = [(Truncation.head, "right"), (Truncation.tail, "left")]
@@ -274,9 +276,31 @@ def test_full_disk_is_not_taken_for_a_faster_process(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(
+        UserError, match=r"in the cache .*, found: .*No space left.* set the environment variable UDA_C"
+    ):
         tokenize(TEXTS, tokenizer, MAX_LENGTH, Truncation.tail, tmp_path)
     assert folders(tmp_path) == []
+
+
+def test_a_cache_that_cannot_be_made_is_named(tokenizer: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        UserError, match=r"Expected room and permission for tokens in the cache .*/file, found: .*direct"
+    ):
+        tokenize(TEXTS, tokenizer, MAX_LENGTH, Truncation.tail, tmp_path / "file")
+
+
+def test_what_killed_processes_left_goes_when_it_is_old(tokenizer: Any, tmp_path: Path) -> None:
+    for name, days in ((".writing-old", 8), (".writing-new", 1), ("whole", 8)):
+        (tmp_path / "tokens" / name).mkdir(parents=True)
+        (tmp_path / "tokens" / name / "ids.npy").touch()
+        os.utime(tmp_path / "tokens" / name, (time.time() - days * 24 * 3600,) * 2)
+    tokenize(TEXTS, tokenizer, MAX_LENGTH, Truncation.tail, tmp_path)
+    names = {path.name for path in (tmp_path / "tokens").iterdir()}
+    assert {".writing-new", "whole"} < names
+    assert len(names) == 3  # and the new store
+    assert ".writing-old" not in names
 
 
 def saved_with_limits(tiny_bert: Path, folder: Path) -> Path:

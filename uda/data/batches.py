@@ -1,6 +1,6 @@
 """One loader: a sampler that says which rows make a step, and the tensors made of them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +13,11 @@ from uda.data.tokens import TokenStore
 
 @dataclass(frozen=True)
 class Tokens:
-    """Right-padded rows: ids and mask [N, L]."""
+    """Right-padded rows: ids and mask [N, L]; for pairs token types [N, L] where the encoder has such, else None."""
 
     ids: Tensor
     mask: Tensor
+    types: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -25,32 +26,53 @@ class Tokens:
         """Some rows, cut to the longest of them."""
         ids, mask = self.ids[rows], self.mask[rows]
         longest = int(mask.sum(dim=1).max()) if len(ids) else 0
-        return Tokens(ids[:, :longest], mask[:, :longest])
+        types = None if self.types is None else self.types[rows][:, :longest]
+        return Tokens(ids[:, :longest], mask[:, :longest], types)
 
     def followed_by(self, other: "Tokens", pad_id: int) -> "Tokens":
         """The rows of both, padded to the longer."""
+        parts = (self, other)
         length = max(self.ids.shape[1], other.ids.shape[1])
         pad = torch.nn.functional.pad
-        ids = [pad(part.ids, (0, length - part.ids.shape[1]), value=pad_id) for part in (self, other)]
-        mask = [pad(part.mask, (0, length - part.mask.shape[1])) for part in (self, other)]
-        return Tokens(torch.cat(ids), torch.cat(mask))
+        ids = [pad(part.ids, (0, length - part.ids.shape[1]), value=pad_id) for part in parts]
+        mask = [pad(part.mask, (0, length - part.mask.shape[1])) for part in parts]
+        if self.types is None and other.types is None:
+            return Tokens(torch.cat(ids), torch.cat(mask))
+        types = [torch.zeros_like(part.ids) if part.types is None else part.types for part in parts]
+        return Tokens(
+            torch.cat(ids), torch.cat(mask), torch.cat([pad(each, (0, length - each.shape[1])) for each in types])
+        )
 
     def to(self, device: torch.device) -> "Tokens":
-        return Tokens(self.ids.to(device, non_blocking=True), self.mask.to(device, non_blocking=True))
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> "Tokens":
-        return Tokens(self.ids.pin_memory(), self.mask.pin_memory())
+        return self._each(torch.Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Tokens":
+        return Tokens(change(self.ids), change(self.mask), None if self.types is None else change(self.types))
 
 
-def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> Tokens:
-    """Rows of token ids as one padded block."""
+def pad_rows(rows: Sequence[np.ndarray], pad_id: int, types: Sequence[np.ndarray] | None = None) -> Tokens:
+    """Rows of token ids, and of token types if any, as one padded block."""
     length = max((len(row) for row in rows), default=0)
     ids = np.full((len(rows), length), pad_id, dtype=np.int64)
     mask = np.zeros((len(rows), length), dtype=np.int64)
     for number, row in enumerate(rows):
         ids[number, : len(row)] = row
         mask[number, : len(row)] = 1
-    return Tokens(torch.from_numpy(ids), torch.from_numpy(mask))
+    if types is None:
+        return Tokens(torch.from_numpy(ids), torch.from_numpy(mask))
+    padded_types = np.zeros_like(ids)
+    for number, row in enumerate(types):
+        padded_types[number, : len(row)] = row
+    return Tokens(torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(padded_types))
+
+
+def pad_stored(picks: Sequence[tuple[TokenStore, int]], pad_id: int) -> Tokens:
+    """Rows of token stores as one padded block."""
+    types = [found for store, row in picks if (found := store.types_of(row)) is not None]
+    return pad_rows([store[row] for store, row in picks], pad_id, types or None)
 
 
 @dataclass(frozen=True)
@@ -223,10 +245,10 @@ class PairedRows(Dataset[Batch]):
 
     def __getitem__(self, rows: StepRows) -> Batch:
         return Batch(
-            pad_rows([self.labeled[row] for row in rows.labeled], self.pad_id),
+            pad_stored([(self.labeled, row) for row in rows.labeled], self.pad_id),
             torch.from_numpy(self.labels[rows.labeled]),
-            pad_rows([self.weak[row] for row in rows.unlabeled], self.pad_id),
-            pad_rows([self._copy(rows.step, row)[row] for row in rows.unlabeled], self.pad_id),
+            pad_stored([(self.weak, row) for row in rows.unlabeled], self.pad_id),
+            pad_stored([(self._copy(rows.step, row), row) for row in rows.unlabeled], self.pad_id),
             torch.from_numpy(rows.unlabeled),
         )
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Callable, Sequence
 
 from uda.data.settings import Cleaning
 
@@ -30,3 +31,8 @@ def content_hash(text: str, salt: str = "") -> str:
 def folded_hash(text: str) -> str:
     """Equal for texts that differ in white space alone."""
     return content_hash(" ".join(text.split()))
+
+
+def row_hash(texts: Sequence[str], one: Callable[[str], str]) -> str:
+    """The hash of a row: that of its text; of a pair the one over both texts' hashes, in order."""
+    return one(texts[0]) if len(texts) == 1 else content_hash("".join(one(text) for text in texts))

@@ -1,6 +1,10 @@
 """Labels as they are found, and the classes that they stand for."""
 
+import json
+import os
 import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +14,7 @@ from uda.errors import UserError
 
 _FLOAT = re.compile(r"[+-]?\d+\.\d+(e[+-]?\d+)?")
 _INTEGER = re.compile(r"[+-]?\d+")
+_BOOLEANS = {"True": "true", "False": "false", "TRUE": "true", "FALSE": "false"}  # as JSON writes them
 
 
 def as_text(value: Any) -> str | None:
@@ -19,6 +24,12 @@ def as_text(value: Any) -> str | None:
     if isinstance(value, (float, np.floating)) and value.is_integer():
         value = int(value)
     return str(value) if str(value).strip() else None
+
+
+def _as_label(value: Any) -> str | None:
+    """As text, with booleans, or the words that pandas and spreadsheets write for them, as true and false."""
+    text = as_text(value)
+    return None if text is None else _BOOLEANS.get(text, text)
 
 
 def read_labels(column: pd.Series, where: str) -> list[str | None]:
@@ -34,29 +45,69 @@ def read_labels(column: pd.Series, where: str) -> list[str | None]:
                 f"Expected one class in every row of {where}, found {value}: neither regression nor multi-label "
                 "classification is supported. Give every row one class, as a string or an integer."
             )
-    return [as_text(value) for value in column]
+    return [_as_label(value) for value in column]
 
 
-def check_names(names: list[str] | None) -> None:
-    """Raises UserError where `data.label_names` are given and are no classes."""
-    if names is not None and (len(names) < 2 or len(set(names)) < len(names)):
+def given_names(names: Any) -> list[str] | None:
+    """The classes of `data.label_names`: a list, a file of one class a line, or a JSON file of a list.
+
+    Raises UserError where they are no classes, one stands there twice, or the file cannot be read.
+    """
+    if names is None:
+        return None
+    found = _names_in_file(names) if isinstance(names, str) else names
+    words = [_as_label(name) for name in found] if isinstance(found, list | tuple) else []
+    if len(words) < 2 or None in words or len(set(words)) < len(words):
+        shown = found if isinstance(names, str) else names
         raise UserError(
-            f"data.label_names: expected at least 2 classes, none of them twice, found {names}. Correct it, or set "
+            f"data.label_names: expected at least 2 classes, none of them twice, found {shown!r}. Correct it, or set "
             "data.label_names=null to take the labels of data.labeled."
         )
+    return [word for word in words if word is not None]
+
+
+def _names_in_file(location: str) -> Any:
+    path = Path(os.path.expandvars(location)).expanduser()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        return json.loads(text) if path.suffix.lower() == ".json" else [line for line in text.splitlines() if line]
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"data.label_names: expected a list, or the path of a file with one label a line (.json: a list), found "
+            f"'{location}': {error}. Correct the path or the file, or give a list like '[neg, pos]'."
+        ) from error
 
 
 def found_names(labels: pd.Series, label_column: str) -> list[str]:
-    """The classes of the labels: sorted, integers as numbers."""
+    """The classes of the labels: sorted, integers as numbers. Refused where some differ only by case or blanks."""
     names = {label for label in labels if label is not None}
     if len(names) < 2:
         raise UserError(
             f"Expected at least 2 classes in data.labeled, found {sorted(names)}. Check data.label_column "
             f"('{label_column}')."
         )
+    if alike := _alike(names):
+        counts = labels.value_counts()
+        shown = "; ".join(" and ".join(f"{name!r} ({counts[name]} rows)" for name in group) for group in alike[:5])
+        raise UserError(
+            f"Expected labels of data.labeled that differ in more than case and surrounding blanks, found {shown}. "
+            "Write each class in one way in the files, or name them all in data.label_names where they are meant."
+        )
     if all(_INTEGER.fullmatch(name) for name in names):
         return sorted(names, key=lambda name: (int(name), name))
     return sorted(names)
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.split()).casefold()
+
+
+def _alike(names: Iterable[str]) -> list[list[str]]:
+    """Groups of names that differ only by case or blanks."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names):
+        groups.setdefault(_folded(name), []).append(name)
+    return [group for group in groups.values() if len(group) > 1]
 
 
 def with_names(frame: pd.DataFrame, names: list[str] | None, role: str) -> pd.DataFrame:
@@ -92,8 +143,16 @@ def label_indices(frame: pd.DataFrame, names: list[str], role: str) -> pd.Series
         )
     unknown = sorted(set(frame.label) - set(names))
     if unknown:
+        by_form = {_folded(name): name for name in names}
+        alike = [(word, by_form[_folded(word)]) for word in unknown if _folded(word) in by_form]
+        hint = f" {alike[0][0]!r} differs from {alike[0][1]!r} only by case or blanks." if alike else ""
         raise UserError(
-            f"Expected the labels of data.{role} to be among {names}, found also {unknown[:5]}. "
+            f"Expected the labels of data.{role} to be among {_some(names)}, found also {unknown[:5]}.{hint} "
             f"Correct them, or give all classes in data.label_names."
         )
     return frame.label.map({name: index for index, name in enumerate(names)}).astype(int)
+
+
+def _some(names: list[str], most: int = 20) -> str:
+    """The names, or the first of very many."""
+    return str(names) if len(names) <= most else f"{names[:most]} and {len(names) - most} more"

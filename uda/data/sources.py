@@ -1,40 +1,21 @@
 """Locations to tables: files, splits on the hub, files inside a pip package."""
 
-import os
-from collections.abc import Callable, Sequence
+import logging
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
+from uda.data.formats import TableOptions, find_format, read_table
 from uda.data.labels import as_text, read_labels
+from uda.data.locations import STDIN, as_list, files_of, read_text_folder, spooled_standard_input
 from uda.data.settings import DataSettings, Source
 from uda.errors import UserError, did_you_mean
 from uda.hub import hub_is_reachable
 from uda.packages import package_path
 
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, na_values=[""], skip_blank_lines=False)
-    # pandas would take the first of one cell too many, such as half a text with an unquoted comma, for an index.
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ValueError("its rows have more cells than its header")
-    return frame
-
-
-def _read_parquet(path: Path) -> pd.DataFrame:
-    """The columns alone: no index that pandas has stored, and no integers made floats by a null beside them."""
-    with pq.ParquetFile(path) as file:
-        return file.read().to_pandas(ignore_metadata=True, integer_object_nulls=True)
-
-
-READERS: dict[str, Callable[[Path], pd.DataFrame]] = {
-    ".csv": _read_csv,
-    ".jsonl": lambda path: pd.read_json(path, lines=True, dtype=False),
-    ".parquet": _read_parquet,
-}
+log = logging.getLogger(__name__)
 
 
 def read(settings: DataSettings, role: str) -> pd.DataFrame:
@@ -48,7 +29,7 @@ def read(settings: DataSettings, role: str) -> pd.DataFrame:
     """
     frames, num_rows = [], 0
     for location in _locations(settings, role):
-        raw = _read_one(settings, location)
+        raw = _read_one(settings, role, location)
         if not len(raw):
             raise UserError(f"Expected rows in data.{role} ({location}), found none. Add some, or name other files.")
         raw.index = pd.RangeIndex(num_rows, num_rows + len(raw))
@@ -68,39 +49,41 @@ def read(settings: DataSettings, role: str) -> pd.DataFrame:
 
 def _locations(settings: DataSettings, role: str) -> list[str]:
     value = getattr(settings, role)
-    locations = [value] if isinstance(value, str) else value
-    if not isinstance(locations, Sequence) or not locations or not all(isinstance(one, str) for one in locations):
-        raise UserError(
-            f"data.{role}: expected the name of a file or split, or a list of such names, found {value!r}. "
-            f"Set data.{role} to where the rows are."
-        )
-    return list(locations)
+    if settings.source is not Source.files:
+        return as_list(value, role)
+    return [str(path) for path in files_of(value, role, _options(settings))]
 
 
-def _read_one(settings: DataSettings, location: str) -> pd.DataFrame:
+def _options(settings: DataSettings) -> TableOptions:
+    return TableOptions(settings.format, settings.delimiter, settings.encoding, settings.header)
+
+
+def _read_one(settings: DataSettings, role: str, location: str) -> pd.DataFrame:
     if settings.source is Source.hub:
         return _read_hub(settings, location)
     if settings.source is Source.package:
         if settings.package is None:
             raise UserError("data.source=package: expected the name of a pip package, found none. Set data.package.")
-        return read_file(package_path(settings.package, location, settings.sha256))
-    return read_file(Path(os.path.expandvars(location)).expanduser())
+        return read_file(package_path(settings.package, location, settings.sha256), _options(settings))
+    path, options = Path(location), _options(settings)
+    if path.is_dir():
+        table = read_text_folder(path, role, settings.text_column, settings.label_column, settings.encoding)
+        log.info("data.%s: %d texts below %s, one a file", role, len(table), path)
+        return table
+    if location == STDIN:
+        path = spooled_standard_input(role, settings.text_column)
+    table = read_file(path, options)
+    if find_format(path, options) == "text":
+        table = table.rename(columns={"text": settings.text_column})
+    return table
 
 
-def read_file(path: Path) -> pd.DataFrame:
-    """A CSV, JSONL or Parquet file as a frame; CSV values stay strings."""
+def read_file(path: Path, options: TableOptions | None = None) -> pd.DataFrame:
+    """The table in a file; see `formats.read_table`."""
     if not path.is_file():
         unset = " The variable in it is not set." if "$" in str(path) else ""
         raise UserError(f"Expected a file at {path}, found none.{unset} Check the path.")
-    reader = READERS.get(path.suffix.lower())
-    if reader is None:
-        raise UserError(f"Expected a file ending in {', '.join(READERS)}, found {path}. Convert the file or rename it.")
-    try:
-        return reader(path)
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"Expected {path} to be a readable {path.suffix} file, found: {error}. Check the file."
-        ) from error
+    return read_table(path, options or TableOptions())
 
 
 def _read_hub(settings: DataSettings, split: str) -> pd.DataFrame:
@@ -145,17 +128,11 @@ def _matching(raw: pd.DataFrame, settings: DataSettings, location: str) -> pd.Da
 
 
 def _columns(raw: pd.DataFrame, settings: DataSettings, role: str, location: str) -> pd.DataFrame:
-    """The text, label and key columns of one location, under these names."""
-    _check_column(raw, settings.text_column, "data.text_column", location)
-    texts = list(raw[settings.text_column])
-    blank = [row for row, text in zip(raw.index, texts, strict=True) if not isinstance(text, str) or not text.strip()]
-    if blank:
-        raise UserError(
-            f"Expected a text in every row of data.{role} ({location}), found {len(blank)} rows whose "
-            f"'{settings.text_column}' is null, blank or no text; first at row {', '.join(map(str, blank[:5]))} "
-            "(counted from 0). Remove or fill these rows."
-        )
-    columns: dict[str, Any] = {"text": texts, "label": None}
+    """The text, text_pair (of pairs), label and key columns of one location, under these names."""
+    columns: dict[str, Any] = {"text": _texts(raw, settings.text_column, "data.text_column", role, location)}
+    if settings.text_pair_column is not None:
+        columns["text_pair"] = _texts(raw, settings.text_pair_column, "data.text_pair_column", role, location)
+    columns["label"] = None
     if role != "unlabeled":
         _check_column(raw, settings.label_column, "data.label_column", location)
         where = f"data.{role} ({location}, data.label_column '{settings.label_column}')"
@@ -166,6 +143,20 @@ def _columns(raw: pd.DataFrame, settings: DataSettings, role: str, location: str
         _check_column(raw, settings.id_column, "data.id_column", location)
         columns["key"] = [str(as_text(key)) for key in raw[settings.id_column]]
     return pd.DataFrame(columns, index=raw.index, dtype=object)
+
+
+def _texts(raw: pd.DataFrame, column: str, key: str, role: str, location: str) -> list[str]:
+    """A column that has a text in every row."""
+    _check_column(raw, column, key, location)
+    texts = list(raw[column])
+    blank = [row for row, text in zip(raw.index, texts, strict=True) if not isinstance(text, str) or not text.strip()]
+    if blank:
+        raise UserError(
+            f"Expected a text in every row of data.{role} ({location}), found {len(blank)} rows whose "
+            f"'{column}' is null, blank or no text; first at row {', '.join(map(str, blank[:5]))} "
+            "(counted from 0). Remove or fill these rows."
+        )
+    return texts
 
 
 def _check_column(raw: pd.DataFrame, column: str, key: str, location: str) -> None:

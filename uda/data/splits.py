@@ -1,16 +1,19 @@
 """Which rows are labelled, unlabelled, test and dev."""
 
 import logging
+import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from uda.data import sources
-from uda.data.cleaning import clean, content_hash, folded_hash
-from uda.data.labels import as_text, check_names, found_names, label_indices, with_names
-from uda.data.settings import DataSettings
+from uda.data.cleaning import clean, content_hash, folded_hash, row_hash
+from uda.data.draws import contradictory, draw, hold_out
+from uda.data.labels import as_text, found_names, given_names, label_indices, with_names
+from uda.data.locations import check_standard_input
+from uda.data.settings import DataSettings, Source
 from uda.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -22,6 +25,7 @@ TEST_SALT = "uda test"  # one test part for all seeds
 class Split:
     """The rows of each role: frames with text (cleaned), label (index into `label_names`), key, raw_hash, folded.
 
+    Where rows are pairs of texts, text_pair has the second ones and the hashes are over both.
     Their index is the row's number in its source, see `sources.read`. `num_source_rows` counts the rows of the
     unlabelled source, those that `where`, the test part and all else took away included; `dropped` counts the latter.
     """
@@ -51,7 +55,7 @@ class Split:
 
 def load_split(settings: DataSettings) -> Split:
     """Read the sources and decide every row's role, as `data` in the config says."""
-    _check_settings(settings)
+    settings = _checked(settings)
     pool = with_names(_prepared(settings, "labeled"), settings.label_names, "labeled")
     names = list(settings.label_names or found_names(pool.label, settings.label_column))
     pool["label"] = label_indices(pool, names, "labeled")
@@ -59,10 +63,11 @@ def load_split(settings: DataSettings) -> Split:
     dev = _labeled_role(settings, "dev", names)
     source = pool if settings.unlabeled is None else _prepared(settings, "unlabeled")
     dropped: dict[str, int] = {}
-    if settings.num_test or settings.num_labeled is not None:
+    drawn = _draws_test(settings)
+    if drawn or settings.num_labeled is not None:
         _count_contradictory(pool, dropped)
-    if settings.num_test:
-        test = draw(pool, settings.num_test, TEST_SALT, names, "data.num_test")
+    if drawn:
+        test = _drawn_test(pool, settings, names)
         pool = pool.drop(test.index)
     unlabeled = pool if settings.unlabeled is None else source
     if settings.min_characters:
@@ -77,7 +82,7 @@ def load_split(settings: DataSettings) -> Split:
         if frame is not None:
             pool = _without(pool, frame, f"labelled rows that stand in {role}", dropped)
             unlabeled = _without(unlabeled, frame, f"unlabelled rows that stand in {role}", dropped)
-    labeled = _labeled_rows(pool, settings, names)
+    labeled = _labeled_rows(pool, settings, names, dropped)
     if not settings.keep_labeled:
         unlabeled = _without(unlabeled, labeled, "unlabelled rows that are labelled", dropped)
     for what, count in dropped.items():
@@ -87,58 +92,50 @@ def load_split(settings: DataSettings) -> Split:
 
 def load_test(settings: DataSettings, label_names: list[str]) -> pd.DataFrame:
     """The test rows alone, with the labels of a model: those of `data.test`, or the drawn ones of `data.labeled`."""
-    check_names(settings.label_names)
     if settings.test is not None:
+        settings = replace(settings, label_names=given_names(settings.label_names))
         test = _labeled_role(settings, "test", label_names)
         assert test is not None
         return test
-    if not settings.num_test:
+    if settings.labeled is None or not _draws_test(settings):
         raise UserError("Expected test rows, found neither data.test nor data.num_test. Set data.test=FILE.")
-    _check_settings(settings)
+    settings = _checked(settings)
     pool = with_names(_prepared(settings, "labeled"), settings.label_names, "labeled")
     pool["label"] = label_indices(pool, label_names, "labeled")
-    return draw(pool, settings.num_test, TEST_SALT, label_names, "data.num_test")
+    return _drawn_test(pool, settings, label_names)
 
 
-def draw(pool: pd.DataFrame, num_rows: int, salt: str, names: list[str], key: str) -> pd.DataFrame:
-    """Equally many rows a class, those of the lowest rank; equal texts are drawn once, texts of two labels never.
-
-    A row's rank is the SHA-256 of the salt, a NUL and the SHA-256 of the raw text, the inner one as hexadecimal
-    digits, all in UTF-8. No generator takes part, so the draw depends on the texts and the salt alone, not on their
-    order.
-    """
-    if num_rows % len(names) or num_rows < len(names):
-        raise UserError(
-            f"{key}: expected a multiple of the number of classes ({len(names)}), found {num_rows}. "
-            f"Set {key} to such a number, for example {max(num_rows // len(names), 1) * len(names)}."
-        )
-    pool = pool[~_contradictory(pool)]
-    ranked = pool.assign(rank=[content_hash(sha, salt) for sha in pool.raw_hash]).sort_values("rank", kind="stable")
-    ranked = ranked.drop_duplicates("folded")
-    per_class = num_rows // len(names)
-    chosen = ranked.groupby("label", sort=True).head(per_class)
-    for label, name in enumerate(names):
-        found = int((chosen.label == label).sum())
-        if found < per_class:
-            raise UserError(
-                f"{key}: expected {per_class} rows of each class, found {found} of '{name}'. Lower {key} or add rows."
-            )
-    return chosen.sort_values(["label", "rank"], kind="stable").drop(columns="rank")
+def _draws_test(settings: DataSettings) -> bool:
+    """Whether the test rows are drawn from the labelled ones."""
+    return bool(settings.num_test) or (settings.test is None and settings.test_share is not None)
 
 
-def _contradictory(pool: pd.DataFrame) -> pd.Series:
-    """Which rows have a text, white space folded, that stands there with several labels."""
-    return pool.groupby("folded").label.transform("nunique") > 1
+def _drawn_test(pool: pd.DataFrame, settings: DataSettings, names: list[str]) -> pd.DataFrame:
+    if settings.num_test:
+        return draw(pool, settings.num_test, TEST_SALT, names, "data.num_test")
+    assert settings.test_share is not None
+    test = hold_out(pool, settings.test_share, TEST_SALT, names)
+    log.warning(
+        "no data.test: %d of %d labelled rows are held out as test rows (data.test_share=%g). That proves little: an "
+        "accuracy on %d rows lies within %.0f points of the true one 95 %% of the time (binomial, at its widest); more "
+        "test rows, in data.test, tell more",
+        len(test),
+        len(pool),
+        settings.test_share,
+        len(test),
+        98 / math.sqrt(len(test)),
+    )
+    return test
 
 
 def _count_contradictory(pool: pd.DataFrame, dropped: dict[str, int]) -> None:
-    count = int(_contradictory(pool).sum())
+    count = int(contradictory(pool).sum())
     if count:
         dropped["labelled rows of texts with several labels from the draw"] = count
 
 
-def _check_settings(settings: DataSettings) -> None:
-    check_names(settings.label_names)
+def _checked(settings: DataSettings) -> DataSettings:
+    """The settings with the label names read, where they stand in a file."""
     if settings.labeled is None:
         raise UserError("data.labeled: expected where the labelled rows are, found nothing. Set data.labeled.")
     if settings.test is not None and settings.num_test:
@@ -151,21 +148,29 @@ def _check_settings(settings: DataSettings) -> None:
             f"Expected either data.num_labeled or data.labeled_ids, found both ({settings.num_labeled}, "
             f"{settings.labeled_ids}). Set one of them to null."
         )
+    roles = ("labeled", "unlabeled", "test", "dev")
+    if settings.source is Source.files:
+        check_standard_input({role: getattr(settings, role) for role in roles})
+    return replace(settings, label_names=given_names(settings.label_names))
 
 
 def _prepared(settings: DataSettings, role: str) -> pd.DataFrame:
-    """The rows of a role with cleaned text, the two hashes and the raw text's number of characters."""
+    """The rows of a role with cleaned text, the two hashes and the number of characters of the raw text or pair."""
     frame = sources.read(settings, role)
-    frame["num_characters"] = [len(text) for text in frame.text]
-    frame["raw_hash"] = [content_hash(text) for text in frame.text]
-    frame["text"] = [clean(text, settings.cleaning) for text in frame.text]
-    blank = [row for row, text in zip(frame.index, frame.text, strict=True) if not text.strip()]
-    if blank:
-        raise UserError(
-            f"Expected some text in every row of data.{role} after cleaning, found none in {len(blank)} rows, "
-            f"first at row {blank[0]} (counted from 0). Remove these rows or set data.cleaning=none."
-        )
-    frame["folded"] = [folded_hash(text) for text in frame.text]
+    columns = [column for column in ("text", "text_pair") if column in frame]
+    raw = list(zip(*(frame[column] for column in columns), strict=True))
+    frame["num_characters"] = [sum(map(len, texts)) for texts in raw]
+    frame["raw_hash"] = [row_hash(texts, content_hash) for texts in raw]
+    for column in columns:
+        frame[column] = [clean(text, settings.cleaning) for text in frame[column]]
+        blank = [row for row, text in zip(frame.index, frame[column], strict=True) if not text.strip()]
+        if blank:
+            raise UserError(
+                f"Expected some text in every row of data.{role} after cleaning, found none in {len(blank)} rows, "
+                f"first at row {blank[0]} (counted from 0). Remove these rows or set data.cleaning=none."
+            )
+    cleaned = zip(*(frame[column] for column in columns), strict=True)
+    frame["folded"] = [row_hash(texts, folded_hash) for texts in cleaned]
     return frame
 
 
@@ -183,15 +188,21 @@ def _without(frame: pd.DataFrame, other: pd.DataFrame, what: str, dropped: dict[
     return frame[~leaked]
 
 
-def _labeled_rows(pool: pd.DataFrame, settings: DataSettings, names: list[str]) -> pd.DataFrame:
+def _labeled_rows(
+    pool: pd.DataFrame, settings: DataSettings, names: list[str], dropped: dict[str, int]
+) -> pd.DataFrame:
     if settings.num_labeled is not None:
-        return draw(pool, settings.num_labeled, str(settings.seed), names, "data.num_labeled")
+        salt = str(settings.seed)
+        return draw(pool, settings.num_labeled, salt, names, "data.num_labeled", balanced=settings.balanced)
     if settings.labeled_ids is not None:
         pool = _rows_by_id(pool, settings)
     missing = [name for label, name in enumerate(names) if not (pool.label == label).any()]
     if missing:
+        gone = [f"{count} {what}" for what, count in dropped.items() if count and what.startswith("labelled rows that")]
+        hint = f" Left out were {' and '.join(gone)}." if gone else ""
         raise UserError(
-            f"Expected labelled rows of every class, found none of {missing}. Add some, or correct data.label_names."
+            f"Expected labelled rows of every class, found none of {missing}.{hint} Add some, or correct "
+            "data.label_names."
         )
     return pool
 
