@@ -65,6 +65,20 @@ def test_ids_that_are_numbers(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+def test_ids_that_are_numbers_beside_nulls(tmp_path: Path, suffix: str) -> None:
+    """pandas reads such a column as floats; rows without an id belong to no text, and are no repetition."""
+    path = tmp_path / f"new.{suffix}"
+    if suffix == "csv":
+        path.write_text("key,new\n12,x\n,y\n,z\n7,w\n")
+    else:
+        write(path, {"key": [12, None, None, 7], "new": ["x", "y", "z", "w"]})
+    augmenter = Paraphrases(str(path), "new", "key")
+    augmenter.prepare(["a", "b"], ["7", "12"], num_source_rows=2)
+    assert augmenter.augment(["a", "b"], ["7", "12"], copy=0) == ["w", "x"]
+    assert "found none for 'None' (1 in all)" in message(str(path), "new", "key", ["None"], 1)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("ids", [["007", "7"], ["2019-05-06", "2019-05-07"], ["1.0", "1e0"]])
 def test_ids_and_texts_stay_strings(tmp_path: Path, suffix: str, ids: list[str]) -> None:
     path = write(tmp_path / f"new.{suffix}", {"key": ids, "new": ids})

@@ -55,7 +55,7 @@ def choice(name: str, choices: str, found: str) -> str:
         ({"tsa": None}, choice("tsa", "none, linear, log, exp", "None")),
         ({"supervised_steps": -1}, number("supervised_steps", ">= 0", "-1")),
         ({"teacher_decay": 1.1}, number("teacher_decay", ">= 0 and < 1", "1.1")),
-        ({"alignment": "prior"}, choice("alignment", "none, uniform", "'prior'")),
+        ({"alignment": "prior"}, choice("alignment", "none, uniform, labeled", "'prior'")),
         ({"kept_share": 1.5}, number("kept_share", "> 0 and <= 1 or null", "1.5")),
         ({"kept_share": "half"}, number("kept_share", "> 0 and <= 1 or null", "'half'")),
         ({"memory_rows": 0}, number("memory_rows", ">= 1", "0", "a whole number")),

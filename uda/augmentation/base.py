@@ -13,8 +13,11 @@ class Augmenter(ABC):
     `keys` holds one string a text: the row's id if the data has an id column, otherwise the row's number in
     the unlabelled source, counted from 0 before any row was dropped. A result depends on the method's
     settings, what `prepare` learnt, the text (or its key) and `copy` only: never on the order of the texts or
-    on their batches.
+    on their batches. The second texts of pairs are augmented under the same keys and other numbers of copies, so
+    that a pair of equal texts gets independent ones.
     """
+
+    single_texts_only = False  # True: a key stands for one text, so that pairs are refused
 
     def prepare(self, texts: Sequence[str], keys: Sequence[str], num_source_rows: int) -> None:  # noqa: B027
         """Called once, before `augment`, with the whole unlabelled set: for corpus statistics and checks.

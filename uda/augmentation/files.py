@@ -4,6 +4,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -25,24 +26,26 @@ class Paraphrases(Augmenter):
     hundred bytes a row stay in memory. Raises UserError where file, columns or rows are not as announced.
     """
 
+    single_texts_only = True
+
     def __init__(self, path: str, column: str, id_column: str | None) -> None:
-        self.path = Path(path).expanduser()
-        self.column = column
-        self.id_column = id_column
+        self.path = Path(str(path)).expanduser()  # a name like 2024 reaches us as a number
+        self.column = str(column)
+        self.id_column = None if id_column is None else str(id_column)
         _check_file(self.path)
-        _check_column(self.path, "augment.column", column)
-        if id_column is not None:
-            _check_column(self.path, "augment.id_column", id_column)
+        _check_column(self.path, "augment.column", self.column)
+        if self.id_column is not None:
+            _check_column(self.path, "augment.id_column", self.id_column)
 
     def prepare(self, texts: Sequence[str], keys: Sequence[str], num_source_rows: int) -> None:
-        ids: list[str] = []
+        ids: list[str | None] = []
         self._paraphrases = _map_from_disk(self._read(ids))
         if self.id_column is None:
             self._row_of: dict[str, int] | None = None
             self._check_rows(keys, num_source_rows)
         else:
-            self._row_of = {key: row for row, key in enumerate(ids)}
-            self._check_ids(keys, ids)
+            self._row_of = {key: row for row, key in enumerate(ids) if key is not None}
+            self._check_ids(keys, [key for key in ids if key is not None])
 
     def augment(self, texts: Sequence[str], keys: Sequence[str], copy: int) -> list[str]:
         if copy > 0:
@@ -53,7 +56,7 @@ class Paraphrases(Augmenter):
         rows = [int(key) if self._row_of is None else self._row_of[key] for key in keys]
         return [self._paraphrases[row].as_py() for row in rows]
 
-    def _read(self, ids: list[str]) -> Iterator[list[str]]:
+    def _read(self, ids: list[str | None]) -> Iterator[list[str]]:
         """Yields the paraphrases chunk by chunk and appends the ids, if there are any, to `ids`."""
         columns = [self.column] if self.id_column is None else [self.column, self.id_column]
         row = 0
@@ -67,7 +70,7 @@ class Paraphrases(Augmenter):
                         "with the original text if there is no paraphrase."
                     )
             if self.id_column is not None:
-                ids += [str(key) for key in frame[self.id_column].tolist()]
+                ids += [_as_id(key) for key in frame[self.id_column].tolist()]
             row += len(paraphrases)
             yield paraphrases
 
@@ -160,6 +163,14 @@ def _read_csv(path: Path) -> Iterator[pd.DataFrame]:
         if not isinstance(frame.index, pd.RangeIndex):
             raise ValueError("its rows have more cells than its header")
         yield frame
+
+
+def _as_id(value: Any) -> str | None:
+    """An id as the data's rows go by it: 12.0, an integer beside a null, is '12'; a null or a blank is None."""
+    if not pd.api.types.is_list_like(value) and pd.isna(value):
+        return None
+    text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+    return text if text.strip() else None
 
 
 def _map_from_disk(chunks: Iterator[list[str]]) -> pa.ChunkedArray:

@@ -28,6 +28,13 @@ class WordReplacement(Augmenter):
                 f"augment.probability: expected a number from 0 to 1, the share of words to replace; found "
                 f"{probability!r}. Set augment.probability to such a number, for example 0.5."
             )
+        if not isinstance(lowercase, bool):
+            raise UserError(
+                f"augment.lowercase: expected true, false or null, found {lowercase!r}. Set augment.lowercase to one "
+                "of them."
+            )
+        if not isinstance(seed, int) or isinstance(seed, bool):
+            raise UserError(f"augment.seed: expected a whole number, found {seed!r}. Set augment.seed=0.")
         self.probability = probability
         self.lowercase = lowercase
         self.seed = seed

@@ -7,7 +7,7 @@ rows of weight 0, runs the student on the labelled and the kept rows in one pass
 import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +73,7 @@ class Loss:
 class Objective(nn.Module, ABC):
     """A semi-supervised objective; its only state is registered buffers.
 
+    class_weights: [K], the weight of a labelled row of each class in the supervised loss, or None.
     num_classes: K. num_unlabeled: how many unlabelled rows there are, for objectives that keep a number per row.
     supervised_steps: steps on labelled rows alone before the consistency loss joins (below 1 a share of the steps).
     teacher_decay: 0: the student teaches, in train mode; otherwise the decay of an exponential moving average of
@@ -80,6 +81,7 @@ class Objective(nn.Module, ABC):
     prefill_rows: unlabelled rows that the teacher labels, for the objective's state alone, when they end.
     """
 
+    class_weights: Tensor | None
     teacher_rows = "unlabeled"  # "all": the labelled rows join the teacher pass; "none": there is no teacher
     student_view = "strong"  # "weak": the student sees the original text
     sums_over_rows = True  # False: the loss is no sum over rows, so gradient accumulation is refused
@@ -104,6 +106,16 @@ class Objective(nn.Module, ABC):
         self.supervised_steps = supervised_steps
         self.teacher_decay = teacher_decay
         self.prefill_rows = prefill_rows
+        self.register_buffer("class_weights", None, persistent=False)
+
+    def weigh_classes(self, weights: Sequence[float]) -> None:
+        """Weigh the labelled rows of each class by one of K numbers above 0; the engine does, before training."""
+        self.class_weights = torch.tensor(weights, dtype=torch.float32)
+
+    @property
+    def masks_rows(self) -> bool:
+        """Whether unlabelled rows are meant to be left out: then keeping all of them for long is worth a warning."""
+        return False
 
     @abstractmethod
     def pseudo_label(

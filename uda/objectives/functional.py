@@ -28,12 +28,14 @@ def tsa_threshold(progress: float, schedule: str, num_classes: int) -> float:
 
 
 def annealed_cross_entropy(
-    logits: Tensor, labels: Tensor, threshold: float, context: Context
+    logits: Tensor, labels: Tensor, threshold: float, context: Context, class_weights: Tensor | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Cross-entropy of the rows whose true-class probability is not above `threshold`.
 
-    logits [B, K], labels [B]. Returns this process's share of sum / max(rows kept on all processes, 1) and metrics.
-    With no rows on this process (a micro-batch of unlabelled rows) the share is 0 and no process is asked.
+    logits [B, K], labels [B], class_weights [K] or None for equal ones. Returns this process's share of the weighted
+    mean, sum of w * loss / sum of w over the kept rows of all processes with w the weight of a row's class (0 where no
+    row is kept; `torch.nn.CrossEntropyLoss` has the same mean), and metrics. With no rows on this process (a
+    micro-batch of unlabelled rows) the share is 0 and no process is asked.
     """
     if len(labels) == 0:
         return logits.sum(), {}
@@ -41,13 +43,18 @@ def annealed_cross_entropy(
     # softmax, not the exponential of log_softmax: uniform logits then give 1 / K to the bit, which is not above it.
     true_class = F.softmax(logits.detach(), dim=-1).gather(1, labels[:, None]).squeeze(1)
     kept = (true_class <= threshold) if threshold < 1 else torch.ones_like(labels, dtype=torch.bool)
-    counts = torch.stack([kept.sum(), torch.as_tensor(len(labels), device=kept.device)]).to(logits.dtype)
-    num_kept, num_rows = context.sum(counts).unbind()
-    loss = (F.cross_entropy(logits, labels, reduction="none") * kept).sum() / num_kept.clamp(min=1)
+    weights = kept.to(logits.dtype)
+    if class_weights is not None:
+        weights = weights * class_weights.to(logits.dtype)[labels]
+    num_rows = torch.as_tensor(len(labels), device=kept.device)
+    sums = torch.stack([kept.sum().to(logits.dtype), num_rows.to(logits.dtype), weights.sum()])
+    num_kept, all_rows, all_weights = context.sum(sums).unbind()
+    row_losses = F.cross_entropy(logits, labels, reduction="none")
+    loss = (row_losses * weights).sum() / torch.where(num_kept > 0, all_weights, torch.ones_like(all_weights))
     return loss, {
         "loss/supervised": loss.detach(),
-        "tsa/threshold": threshold * counts[1] / num_rows,
-        "tsa/kept_share": counts[0] / num_rows,
+        "tsa/threshold": threshold * sums[1] / all_rows,
+        "tsa/kept_share": sums[0] / all_rows,
     }
 
 

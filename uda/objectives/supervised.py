@@ -23,5 +23,5 @@ class Supervised(Objective):
 
     def loss(self, labeled: Tensor, labels: Tensor, unlabeled: Tensor, pseudo: PseudoLabels, context: Context) -> Loss:
         threshold = tsa_threshold(context.progress, self.tsa, self.num_classes)
-        total, metrics = annealed_cross_entropy(labeled, labels, threshold, context)
+        total, metrics = annealed_cross_entropy(labeled, labels, threshold, context, self.class_weights)
         return Loss(total, metrics)

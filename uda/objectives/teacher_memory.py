@@ -37,17 +37,19 @@ class TeacherMemory(nn.Module):
         return self.log_probs[: int(self.num_pushed)]
 
 
-def balancing_bias(log_probs: Tensor, max_rounds: int = 100) -> Tensor:
-    """The class bias under which answers have equal class shares: log-probabilities [N, K] to [K].
+def balancing_bias(log_probs: Tensor, max_rounds: int = 100, shares: Tensor | None = None) -> Tensor:
+    """The class bias under which answers have given class shares: log-probabilities [N, K] to [K].
 
-    Distribution alignment, q / mean(q) renormalised (Berthelot et al. 2020, "ReMixMatch", arXiv 1911.09785, section
-    3.1, with a uniform prior), repeated until the mean is uniform: one round leaves it off where the answers lean to
-    one class. Very sure answers may need more rounds than `max_rounds`; the mean is then near uniform.
+    shares: [K], above 0, summing to 1; None for equal ones. Distribution alignment, q * p / mean(q) renormalised
+    (Berthelot et al. 2020, "ReMixMatch", arXiv 1911.09785, section 3.1), repeated until the mean has the shares p: one
+    round leaves it off where the answers lean to one class. Very sure answers may need more rounds than `max_rounds`;
+    the mean is then near p.
     """
+    log_shares: Tensor | float = -math.log(log_probs.shape[1]) if shares is None else shares.log()
     bias = torch.zeros_like(log_probs[0])
     for _ in range(max_rounds):
         log_mean = F.log_softmax(log_probs + bias, dim=-1).logsumexp(dim=0) - math.log(len(log_probs))
-        change = -math.log(log_probs.shape[1]) - log_mean
+        change = log_shares - log_mean
         bias = bias + change
         if change.abs().max() < 1e-6:
             break

@@ -37,10 +37,14 @@ class UDA(Objective):
 
     What a weak start needs, off in the paper's recipe:
     alignment: "uniform": targets and mask see the teacher's answers under the class bias that gives the last
-    `memory_rows` answers equal class shares (`balancing_bias`); "none". Wrong where the classes are unbalanced.
+    `memory_rows` answers equal class shares (`balancing_bias`), wrong where the classes are unbalanced; "labeled": the
+    same, with the class shares of the labelled rows seen so far (one row a class added), right where those are a
+    random sample of the data; "none".
     kept_share: keep this share of the rows of each predicted class, the most confident ones among the last
     `memory_rows` rows (`class_quantiles`), after alignment; None keeps all.
     """
+
+    label_counts: Tensor | None
 
     def __init__(
         self,
@@ -73,7 +77,7 @@ class UDA(Objective):
         check_choice("normalizer", normalizer, ("all", "kept"))
         check_number("coefficient", coefficient, low=0)
         check_choice("tsa", tsa, TSA_SCHEDULES)
-        check_choice("alignment", alignment, ("none", "uniform"))
+        check_choice("alignment", alignment, ("none", "uniform", "labeled"))
         check_number("kept_share", kept_share, above=0, high=1, optional=True)
         check_number("memory_rows", memory_rows, low=1, whole=True)
         self.temperature = temperature
@@ -91,6 +95,11 @@ class UDA(Objective):
                 f"alignment nor kept_share uses that memory, found {prefill_rows}. Set objective.prefill_rows=0."
             )
         self.memory = TeacherMemory(memory_rows, num_classes) if needs_memory else None
+        self.register_buffer("label_counts", torch.ones(num_classes) if alignment == "labeled" else None)
+
+    @property
+    def masks_rows(self) -> bool:
+        return self.threshold >= 0 or (self.kept_share is not None and self.kept_share < 1)
 
     @torch.no_grad()
     def pseudo_label(
@@ -111,8 +120,9 @@ class UDA(Objective):
         """The rows' answers after alignment, as logits, and which rows the quantile mask keeps."""
         memory.push(context.gather(log_probs))
         remembered = memory.rows().to(log_probs.dtype)
-        if self.alignment == "uniform":
-            bias = balancing_bias(remembered)
+        if self.alignment != "none":
+            counts = self.label_counts
+            bias = balancing_bias(remembered, shares=None if counts is None else (counts / counts.sum()).to(remembered))
             log_probs, remembered = log_probs + bias, remembered + bias
         if self.kept_share is None:
             return log_probs, torch.ones(len(log_probs), dtype=torch.bool, device=log_probs.device)
@@ -120,8 +130,10 @@ class UDA(Objective):
         return log_probs, ~(confidence < class_quantiles(F.softmax(remembered, dim=-1), 1 - self.kept_share)[predicted])
 
     def loss(self, labeled: Tensor, labels: Tensor, unlabeled: Tensor, pseudo: PseudoLabels, context: Context) -> Loss:
+        if self.label_counts is not None and len(labels):
+            self.label_counts += torch.bincount(context.gather(labels), minlength=self.num_classes)
         threshold = tsa_threshold(context.progress, self.tsa, self.num_classes)
-        supervised, metrics = annealed_cross_entropy(labeled, labels, threshold, context)
+        supervised, metrics = annealed_cross_entropy(labeled, labels, threshold, context, self.class_weights)
         kept = pseudo.weight > 0
         temperature = self.temperature if self.tempering == "prediction" else None
         log_prediction = F.log_softmax(tempered(at_least_float32(unlabeled), temperature), dim=-1)
