@@ -5,24 +5,63 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from safetensors import SafetensorError
+
+from uda.errors import UserError
+
+_WRITING, _REMOVING = ".writing-", ".removing-"
+
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` make the file or folder under another name, then put it in the place of what was there."""
-    aside = path.with_name(f".writing-{path.name}")
-    shutil.rmtree(aside, ignore_errors=True)
-    write(aside)
-    if aside.is_dir():
-        for part in aside.iterdir():
-            sync(part)
-        shutil.rmtree(path, ignore_errors=True)
-    sync(aside)
-    aside.rename(path)
-    sync(path.parent)
+    """Let `write` make the file or folder under another name, then put it in the place of what was there.
+
+    Raises UserError where that cannot be written, as on a full disk; what was there stays.
+    """
+    aside = path.with_name(f"{_WRITING}{path.name}")
+    try:
+        _delete(aside)
+        write(aside)
+        if aside.is_dir():
+            for part in aside.rglob("*"):
+                sync(part)
+            remove(path)
+        sync(aside)
+        aside.rename(path)
+        sync(path.parent)
+    except BaseException as error:
+        _delete(aside)
+        if isinstance(error, OSError | SafetensorError):
+            raise unwritable(path, error) from error
+        raise
 
 
 def write_text(path: Path, text: str) -> None:
     """A text file, whole or as it was before."""
     write_aside(path, lambda aside: aside.write_text(text))
+
+
+def remove(path: Path) -> None:
+    """Take away a file or folder at once: whoever looks finds it whole or not at all."""
+    gone = path.with_name(f"{_REMOVING}{path.name}")
+    _delete(gone)
+    if path.exists():
+        path.rename(gone)
+        _delete(gone)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what a killed process left of writing or removing in a folder."""
+    for prefix in (_WRITING, _REMOVING):
+        for path in list(folder.glob(f"{prefix}*")):
+            _delete(path)
+
+
+def unwritable(path: Path, error: Exception) -> UserError:
+    """What to say where a path cannot be written."""
+    return UserError(
+        f"Expected to be able to write {path}, found: {error}. What was written before is whole; make room or mend the "
+        "folder's permissions and give the same command again, or write elsewhere."
+    )
 
 
 def sync(path: Path) -> None:
@@ -32,3 +71,10 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,15 +1,22 @@
 """Checkpoints: whole or not there, the newest kept, everything back as it was."""
 
+import errno
+import subprocess
+
+import pytest
 import torch
 from torch import nn
 
+from uda.engine import checkpoints
 from uda.engine.checkpoints import (
     checkpoint_steps,
     load_checkpoint,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
+    warn_of_other_conditions,
 )
+from uda.errors import UserError
 
 
 def test_round_trip_keeps_the_newest(tmp_path) -> None:
@@ -35,6 +42,81 @@ def test_a_half_written_checkpoint_is_not_one(tmp_path) -> None:
 
 def test_no_checkpoint(tmp_path) -> None:
     assert load_checkpoint(tmp_path / "nowhere") is None
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Checkpoints of the steps 5, 10 and 15, whose only number is the step."""
+    for step in (5, 10, 15):
+        save_checkpoint(tmp_path, step, {"student": {"w": torch.tensor(float(step))}, "best": {}}, {}, keep=3)
+    return tmp_path
+
+
+def cut(path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["student.safetensors", "best.safetensors", "state.json", "SHA256SUMS"])
+@pytest.mark.parametrize("damage", [cut, flip, lambda path: path.write_bytes(b""), lambda path: path.unlink()])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(three, caplog, name, damage) -> None:
+    damage(three / "step-15" / name)
+    parts, state = load_checkpoint(three)
+    assert (state["step"], parts["student"]["w"]) == (10, 10)
+    assert f"the checkpoint {three}/step-15 is damaged (" in caplog.text
+    assert "step-10" not in caplog.text
+
+
+def test_the_checksums_are_those_of_sha256sum(three) -> None:
+    command = ["sha256sum", "--check", "--strict", "SHA256SUMS"]
+    done = subprocess.run(command, cwd=three / "step-15", capture_output=True, text=True, check=True)
+    assert done.stdout == "best.safetensors: OK\nstate.json: OK\nstudent.safetensors: OK\n"
+
+
+def test_where_all_are_damaged_the_user_is_asked(three) -> None:
+    for step in (5, 10, 15):
+        flip(three / f"step-{step}/state.json")
+    with pytest.raises(
+        UserError, match=r"to go on from in .*, found all damaged: step-5, step-10, step-15 .*train\.overwrite=true"
+    ):
+        load_checkpoint(three)
+
+
+def test_a_damaged_checkpoint_does_not_outlive_the_whole_ones_that_follow(three) -> None:
+    """Its step is the highest, so it would pass for the newest, and push those out that are written after it."""
+    flip(three / "step-15/state.json")
+    save_checkpoint(three, 12, {"student": {"w": torch.tensor(12.0)}}, {}, keep=2)
+    assert checkpoint_steps(three) == [10, 12]
+    assert load_checkpoint(three)[1]["step"] == 12
+
+
+def test_a_full_disk_keeps_the_checkpoints_before(three, monkeypatch) -> None:
+    before = {path: path.read_bytes() for path in three.rglob("*") if path.is_file()}
+
+    def full(tensors, path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(UserError, match=r"write .*/step-20, found: \[Errno 28\] No space left on device\. What was"):
+        save_checkpoint(three, 20, {"student": {"w": torch.ones(1)}}, {}, keep=1)
+    assert {path: path.read_bytes() for path in three.rglob("*") if path.is_file()} == before
+    assert len(list(three.iterdir())) == 3
+
+
+def test_other_conditions_are_named_and_equal_ones_are_not(caplog) -> None:
+    stored = {"precision": "bf16", "num_processes": 1, "torch": "2.13.0"}
+    warn_of_other_conditions(stored, dict(stored))
+    assert not caplog.text
+    warn_of_other_conditions(stored, {**stored, "precision": "fp32", "num_processes": 2})
+    assert "not to the bit as if it had never stopped: precision was bf16, is fp32, num_processes was 1, is 2" in (
+        caplog.text
+    )
 
 
 def test_an_optimizer_goes_on_as_if_never_stopped(tmp_path) -> None:

@@ -198,3 +198,15 @@ def test_teacher_rows_and_student_view(student, process) -> None:
         labeled = student(input_ids=batch.labeled.ids, attention_mask=batch.labeled.mask).logits
     torch.testing.assert_close(objective.seen[1], labeled)
     torch.testing.assert_close(objective.student_saw, objective.seen[0])
+
+
+@pytest.mark.parametrize("micro_batch_size", [3, 4])
+def test_micro_batches_of_weighted_classes_give_the_gradient_of_the_whole(student, process, micro_batch_size) -> None:
+    batch, objective, plain = make_batch(), keep_some(0, 2, 5), keep_some(0, 2, 5)
+    objective.weigh_classes([1.0, 4.0])
+    whole = gradients(student, objective, batch, process)
+    split = gradients(student, objective, batch, process, micro_batch_size)
+    equal = gradients(student, plain, batch, process)
+    for name in whole:
+        torch.testing.assert_close(split[name], whole[name], rtol=1e-9, atol=1e-12)
+    assert not torch.allclose(whole["classifier.weight"], equal["classifier.weight"])

@@ -1,8 +1,8 @@
-"""Checkpoints that are whole or not there: written aside, synced, renamed; safetensors and JSON only."""
+"""Checkpoints that are whole or not there: safetensors and JSON with their checksums, renamed into place."""
 
 import json
+import logging
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from uda.files import write_aside
+from uda.engine.export import environment
+from uda.engine.process import Process
+from uda.errors import UserError
+from uda.files import remove, write_aside
+from uda.packages import file_sha256
+
+log = logging.getLogger(__name__)
 
 Tensors = dict[str, Tensor]
+
+_SUMS = "SHA256SUMS"
 
 
 def checkpoint_steps(folder: Path) -> list[int]:
@@ -22,7 +30,11 @@ def checkpoint_steps(folder: Path) -> list[int]:
 
 
 def save_checkpoint(folder: Path, step: int, parts: dict[str, Tensors], state: dict[str, Any], keep: int) -> None:
-    """Write `step-<step>`: one safetensors file a part, and state.json; then drop all but the newest `keep`."""
+    """Write `step-<step>`: one safetensors file a part, state.json, and SHA256SUMS as sha256sum reads it.
+
+    Then drop all but the newest `keep`. Steps beyond this one, left over where they were damaged, go too. Raises
+    UserError where the disk is full; the checkpoints before stay.
+    """
 
     def write(aside: Path) -> None:
         aside.mkdir(parents=True)
@@ -30,21 +42,74 @@ def save_checkpoint(folder: Path, step: int, parts: dict[str, Tensors], state: d
             on_cpu = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
             save_file(on_cpu, aside / f"{name}.safetensors")
         (aside / "state.json").write_text(json.dumps({"step": step, **state}))
+        (aside / _SUMS).write_text(_sums(aside))
 
     folder.mkdir(parents=True, exist_ok=True)
     write_aside(folder / f"step-{step}", write)
-    for old in checkpoint_steps(folder)[:-keep]:
-        shutil.rmtree(folder / f"step-{old}")
+    steps = checkpoint_steps(folder)
+    kept = [number for number in steps if number <= step][-keep:]
+    for number in set(steps) - set(kept):
+        remove(folder / f"step-{number}")
 
 
 def load_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] | None:
-    """The parts and the state of the newest checkpoint in a folder, or None."""
+    """The parts and the state of the newest checkpoint in a folder that is as it was written, or None.
+
+    Raises UserError where there are checkpoints and all are damaged.
+    """
     steps = checkpoint_steps(folder)
-    if not steps:
-        return None
-    newest = folder / f"step-{steps[-1]}"
-    parts = {path.stem: load_file(path) for path in newest.glob("*.safetensors")}
-    return parts, json.loads((newest / "state.json").read_text())
+    for step in reversed(steps):
+        path = folder / f"step-{step}"
+        damage = _damage(path)
+        if damage is None:
+            parts = {part.stem: load_file(part) for part in path.glob("*.safetensors")}
+            return parts, json.loads((path / "state.json").read_text())
+        log.warning("the checkpoint %s is damaged (%s) and left out", path, damage)
+    if steps:
+        raise UserError(
+            f"Expected a checkpoint to go on from in {folder}, found all damaged: "
+            f"{', '.join(f'step-{step}' for step in steps)} (`sha256sum -c {_SUMS}` in each names the files). Restore "
+            "one from a copy, set train.overwrite=true to start anew, or hydra.run.dir=DIR to write elsewhere."
+        )
+    return None
+
+
+def _sums(folder: Path) -> str:
+    """The SHA-256 of a folder's files, a line each, in the order of their names."""
+    paths = sorted(path for path in folder.iterdir() if path.name != _SUMS)
+    return "".join(f"{file_sha256(path)}  {path.name}\n" for path in paths)
+
+
+def _damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        noted, found = (folder / _SUMS).read_text(), _sums(folder)
+    except (OSError, ValueError) as error:
+        return str(error)
+    names = {line[66:] for line in set(noted.splitlines()) ^ set(found.splitlines())}
+    return None if noted == found else f"missing or altered: {', '.join(sorted(names)) or _SUMS}"
+
+
+def conditions(process: Process) -> dict[str, Any]:
+    """What the numbers of a run depend on besides its config and its data."""
+    now = environment(process.device)
+    versions = {name: now["versions"][name] for name in ("torch", "transformers")}
+    threads = {"num_threads": now["num_threads"]} if process.device.type == "cpu" else {}
+    return {
+        "precision": process.precision.value,
+        "num_processes": process.count,
+        "device_name": now["device_name"],
+        **threads,
+        **versions,
+    }
+
+
+def warn_of_other_conditions(stored: dict[str, Any], now: dict[str, Any]) -> None:
+    """Say in the log why a resumed run will not end with the bits of an undisturbed one, if it will not."""
+    keys = [key for key in {**stored, **now} if stored.get(key) != now.get(key)]
+    if keys:
+        changes = ", ".join(f"{key} was {stored.get(key)}, is {now.get(key)}" for key in keys)
+        log.warning("this run goes on, but not to the bit as if it had never stopped: %s", changes)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:

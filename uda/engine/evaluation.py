@@ -4,9 +4,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
-from uda.data.batches import pad_rows
+from uda.data.batches import Tokens, pad_stored
 from uda.data.tokens import TokenStore
 from uda.engine.model import logits_of
 from uda.engine.process import Process
@@ -15,22 +16,25 @@ NUM_ECE_BINS = 15
 
 
 @torch.inference_mode()
+def probabilities(model: nn.Module, tokens: Tokens, process: Process) -> np.ndarray:
+    """The probabilities [N, K], float32, of one padded block: dropout off."""
+    was_training = model.training
+    model.eval()
+    with process.accelerator.autocast():
+        probs = torch.softmax(logits_of(model, tokens.to(process.device)).float(), dim=-1)
+    model.train(was_training)
+    return probs.cpu().numpy()
+
+
 def predict(model: PreTrainedModel, store: TokenStore, pad_id: int, batch_size: int, process: Process) -> np.ndarray:
     """The probabilities [N, K], float32, in the order of the store: dropout off, rows batched by length.
 
     Each process takes every n-th batch; all get the whole.
     """
-    was_training = model.training
-    model.eval()
     order = np.argsort(store.lengths, kind="stable")[::-1]
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     mine = batches[process.rank :: process.count]
-    parts = []
-    with process.accelerator.autocast():
-        for rows in mine:
-            tokens = pad_rows([store[row] for row in rows], pad_id).to(process.device)
-            parts.append(torch.softmax(logits_of(model, tokens).float(), dim=-1).cpu().numpy())
-    model.train(was_training)
+    parts = [probabilities(model, pad_stored([(store, row) for row in rows], pad_id), process) for rows in mine]
     num_classes = int(model.config.num_labels or 0)
     probs = np.concatenate(parts) if parts else np.zeros((0, num_classes), dtype=np.float32)
     rows = np.concatenate(mine) if mine else np.zeros(0, dtype=np.int64)
@@ -40,7 +44,10 @@ def predict(model: PreTrainedModel, store: TokenStore, pad_id: int, batch_size: 
 
 
 def score(probs: np.ndarray, labels: np.ndarray, label_names: list[str]) -> dict[str, Any]:
-    """Accuracy, error, macro-F1, per class, NLL (nats) and ECE of probabilities [N, K] against labels [N]."""
+    """Accuracy with its 95 % interval (Wilson's, from the number of rows alone), error, macro-F1, per class, NLL (nats)
+    and ECE of probabilities [N, K] against labels [N].
+    """
+    from scipy.stats import binomtest
     from sklearn.metrics import accuracy_score, log_loss, precision_recall_fscore_support
 
     classes = np.arange(len(label_names))
@@ -49,9 +56,11 @@ def score(probs: np.ndarray, labels: np.ndarray, label_names: list[str]) -> dict
     precision, recall, f1, support = precision_recall_fscore_support(
         labels, predicted, labels=classes, zero_division=0.0
     )
+    interval = binomtest(int((predicted == labels).sum()), len(labels)).proportion_ci(method="wilson")
     double = probs.astype(np.float64)
     return {
         "accuracy": accuracy,
+        "accuracy_interval": [float(interval.low), float(interval.high)],
         "error": 1 - accuracy,
         "macro_f1": float(f1.mean()),
         "nll": float(log_loss(labels, double / double.sum(axis=1, keepdims=True), labels=classes)),
@@ -69,14 +78,23 @@ def score(probs: np.ndarray, labels: np.ndarray, label_names: list[str]) -> dict
     }
 
 
+def reliability_bins(
+    probs: np.ndarray, labels: np.ndarray, num_bins: int = NUM_ECE_BINS
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of equal-width bins (low, high] of confidence: rows, right answers and summed confidence, [bins] each."""
+    confidence = probs.max(axis=1).astype(np.float64)
+    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
+    rows, right, sums = np.zeros(num_bins), np.zeros(num_bins), np.zeros(num_bins)
+    np.add.at(rows, bins, 1)
+    np.add.at(right, bins, probs.argmax(axis=1) == labels)
+    np.add.at(sums, bins, confidence)
+    return rows, right, sums
+
+
 def expected_calibration_error(probs: np.ndarray, labels: np.ndarray, num_bins: int = NUM_ECE_BINS) -> float:
-    """Mean |accuracy - confidence| over equal-width bins (low, high] of confidence, weighted by rows.
+    """Mean |accuracy - confidence| over the `reliability_bins`, weighted by rows.
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", equation 3.
     """
-    confidence = probs.max(axis=1).astype(np.float64)
-    correct = probs.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(confidence * num_bins).astype(int) - 1, 0, num_bins - 1)
-    gaps = np.zeros(num_bins)
-    np.add.at(gaps, bins, correct - confidence)
-    return float(np.abs(gaps).sum() / len(labels))
+    _, right, sums = reliability_bins(probs, labels, num_bins)
+    return float(np.abs(right - sums).sum() / len(labels))

@@ -29,28 +29,6 @@ def export_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedToke
     write_aside(folder, write)
 
 
-def model_card(label_names: Sequence[str], encoder: str, num_labeled: int, scores: dict[str, Any]) -> str:
-    """A short README for the model folder."""
-    lines = [
-        "# Text classifier",
-        "",
-        f"Labels: {', '.join(label_names)}. Trained by `uda` from the encoder `{encoder}` with {num_labeled} labelled "
-        "texts and unlabelled ones.",
-        "",
-        f"Accuracy {100 * scores['accuracy']:.2f} % and macro-F1 {100 * scores['macro_f1']:.2f} % on "
-        f"{scores['num_rows']} test rows.",
-        "",
-        "```python",
-        "import uda  # for pooled heads; without it pass trust_remote_code=True",
-        "from transformers import pipeline",
-        "",
-        'classify = pipeline("text-classification", "path/to/this/folder", truncation=True)',
-        "```",
-        "",
-    ]
-    return "\n".join(lines)
-
-
 def write_predictions(path: Path, rows: pd.DataFrame, probs: np.ndarray, label_names: Sequence[str]) -> None:
     """One row a text, in the order of the data: key, label, prediction, confidence and probability_<label>."""
     table = pd.DataFrame(

@@ -1,5 +1,7 @@
 """Encoders: loading, heads, a head that starts from label descriptions, tokenizers."""
 
+import inspect
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 
 from uda.data.batches import Tokens
 from uda.data.settings import Truncation
+from uda.data.tokens import truncation_side
 from uda.engine.pooled import PooledClassifier
 from uda.engine.pooled_config import PooledConfig
 from uda.engine.settings import ModelSettings, Pooling
@@ -26,9 +29,11 @@ from uda.errors import UserError
 from uda.hub import hub_is_reachable
 from uda.packages import package_path
 
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 
 _DROPOUT = ("hidden_dropout_prob", "dropout", "hidden_dropout", "mlp_dropout", "embedding_dropout", "resid_pdrop")
+_HEAD_DROPOUT = ("classifier_dropout", "seq_classif_dropout", "pooler_dropout", "cls_dropout")
 _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
 
 
@@ -41,7 +46,16 @@ def quiet_transformers() -> None:
 def model_location(settings: ModelSettings) -> str:
     """A path or a hub name that `from_pretrained` takes; files of a pip package are checked."""
     if settings.package is None:
-        return settings.name_or_path
+        name = settings.name_or_path
+        folder = Path(name).expanduser()
+        if name.strip() and folder.is_dir():
+            return str(folder)
+        if not _HUB_NAME.fullmatch(name):
+            raise UserError(
+                f"model.name_or_path: expected a folder made by save_pretrained or a name on the hub, found no folder "
+                f"'{name}'. Check the path."
+            )
+        return name
     return str(package_path(settings.package, settings.name_or_path, settings.sha256))
 
 
@@ -54,7 +68,7 @@ def load_tokenizer(
             location,
             **_source(location, settings),
             model_max_length=max_length,
-            truncation_side="right" if truncation is Truncation.head else "left",
+            truncation_side=truncation_side(truncation),
             padding_side="right",
         )
     except Exception as error:  # transformers raises many kinds for a missing tokenizer
@@ -78,24 +92,43 @@ def load_classifier(location: str, settings: ModelSettings, label_names: Sequenc
         "label2id": {name: index for index, name in enumerate(label_names)},
     }
     shared = _source(location, settings)
-    loading = {**shared, "dtype": torch.float32, "attn_implementation": settings.attention}
+    loading = {
+        **shared,
+        "dtype": torch.float32,
+        "attn_implementation": settings.attention,
+        "output_loading_info": True,
+    }
     try:
         config = AutoConfig.from_pretrained(location, **shared)
         _set_dropout(config, settings)
         if settings.pooling is Pooling.head:
             for name, value in {**labels, "num_labels": len(label_names), "problem_type": None}.items():
                 setattr(config, name, value)
-            model = AutoModelForSequenceClassification.from_pretrained(
+            model, report = AutoModelForSequenceClassification.from_pretrained(
                 location, config=config, ignore_mismatched_sizes=True, **loading
             )
+            _refuse_missing(location, report, f"{model.base_model_prefix}.")
         else:
-            model = _pooled(AutoModel.from_pretrained(location, config=config, **loading), settings, labels)
+            encoder, report = AutoModel.from_pretrained(location, config=config, **loading)
+            _refuse_missing(location, report, "")
+            model = _pooled(encoder, settings, labels)
     except _LOADING_ERRORS as error:
         raise UserError(_unreadable("an encoder", location, error)) from error
     head = classifier_layer(model)
     nn.init.trunc_normal_(head.weight, std=0.02, a=-0.04, b=0.04)
     nn.init.zeros_(head.bias)
     return model
+
+
+def _refuse_missing(location: str, report: dict[str, Any], prefix: str) -> None:
+    """Refuse an encoder whose weights would in part be random; heads and poolers, which many lack, may be."""
+    keys = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
+    missing = sorted(key for key in keys if key.startswith(prefix) and "pooler" not in key)
+    if missing:
+        raise UserError(
+            f"model.name_or_path: expected all weights of the encoder at '{location}', found none that fit for "
+            f"{len(missing)} of them, first '{missing[0]}'. Give the weights that belong to its config.json."
+        )
 
 
 def _source(location: str, settings: ModelSettings) -> dict[str, Any]:
@@ -128,12 +161,12 @@ def _unreadable(what: str, location: str, error: Exception) -> str:
 
 def _set_dropout(config: Any, settings: ModelSettings) -> None:
     for key, value, names in (
-        ("dropout", settings.dropout, _DROPOUT),
+        ("dropout", settings.dropout, _DROPOUT + _HEAD_DROPOUT),
         ("attention_dropout", settings.attention_dropout, _ATTENTION_DROPOUT),
     ):
         if value is None:
             continue
-        found = [name for name in names if hasattr(config, name)]
+        found = [name for name in names if getattr(config, name, None) is not None]  # None: as another one says
         if not found:
             raise UserError(
                 f"model.{key}: expected an encoder with such a setting, found none in a '{config.model_type}'. "
@@ -144,9 +177,9 @@ def _set_dropout(config: Any, settings: ModelSettings) -> None:
 
 
 def classifier_layer(model: PreTrainedModel) -> nn.Linear:
-    """The last linear layer: the one whose rows are the classes."""
-    head = getattr(model, "classifier", None) or getattr(model, "score", None)
-    layers = [] if head is None else [layer for layer in head.modules() if isinstance(layer, nn.Linear)]
+    """The last linear layer outside the encoder: the one whose rows are the classes."""
+    encoder = set(model.base_model.modules()) if model.base_model is not model else set()
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Linear) and layer not in encoder]
     fitting = [layer for layer in layers if layer.out_features == model.config.num_labels]
     if not fitting:
         raise UserError(
@@ -170,7 +203,8 @@ def move(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
 
 def logits_of(model: nn.Module, tokens: Tokens) -> Tensor:
     """The model's logits [N, K]."""
-    logits: Tensor = model(input_ids=tokens.ids, attention_mask=tokens.mask).logits
+    types = {} if tokens.types is None else {"token_type_ids": tokens.types}
+    logits: Tensor = model(input_ids=tokens.ids, attention_mask=tokens.mask, **types).logits
     return logits
 
 
@@ -210,10 +244,57 @@ def load_run_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
         ) from error
 
 
-def position_limit(model: nn.Module) -> int | None:
-    """The longest input, in tokens, for which the encoder has learnt positions; None where it needs none."""
+def encoder_positions(location: str, settings: ModelSettings) -> int | None:
+    """The `position_limit` of an encoder whose weights are not loaded."""
+    shared = _source(location, settings)
+    try:
+        with torch.device("meta"):
+            trust = settings.trust_remote_code
+            return position_limit(
+                AutoModel.from_config(AutoConfig.from_pretrained(location, **shared), trust_remote_code=trust)
+            )
+    except _LOADING_ERRORS as error:
+        raise UserError(_unreadable("an encoder", location, error)) from error
+
+
+def fit_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_length: int) -> None:
+    """Refuse an encoder for which the tokenizer's rows of `max_length` are no input; no token types where it has none.
+
+    A tokenizer may give token types that its encoder does not take: training leaves them out, a pipeline would not.
+    """
+    encoder: Any = model.base_model
+    embeddings = None if encoder.config.is_encoder_decoder else encoder.get_input_embeddings()
+    if not isinstance(embeddings, nn.Embedding):
+        raise UserError(
+            f"model.name_or_path: expected an encoder of text, found a '{encoder.config.model_type}'. Choose one "
+            "such as BERT, RoBERTa or ModernBERT."
+        )
+    if tokenizer.vocab_size > embeddings.num_embeddings:
+        raise UserError(
+            f"model.name_or_path: expected an encoder with its own tokenizer, found {tokenizer.vocab_size} tokens for "
+            f"{embeddings.num_embeddings} embeddings. Save the tokenizer that the encoder was trained with beside it."
+        )
+    limit = position_limit(model)
+    if limit is not None and max_length > limit:
+        raise UserError(
+            f"data.max_length: expected at most the {limit} positions of the encoder, found {max_length}. "
+            f"Set data.max_length={limit}."
+        )
+    takes_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
+    if not takes_types or getattr(encoder.config, "type_vocab_size", 2) < 2:
+        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.model_input_names = names
+        tokenizer.init_kwargs["model_input_names"] = names  # what save_pretrained writes
+
+
+def position_limit(model: PreTrainedModel) -> int | None:
+    """The longest input, in tokens, that the encoder has positions for; None where it needs none.
+
+    Learnt positions end; rotary ones go on, but were trained up to the config's `max_position_embeddings`.
+    """
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             first = 0 if module.padding_idx is None else module.padding_idx + 1
             return module.num_embeddings - first
-    return None
+    config: Any = model.base_model.config
+    return config.max_position_embeddings if getattr(config, "rope_parameters", None) else None

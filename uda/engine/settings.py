@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
+
+from uda.data.settings import Chosen
 
 
 class Pooling(Enum):
@@ -35,6 +38,15 @@ class Select(Enum):
     best = "best"
 
 
+class Calibration(Enum):
+    """Which held-out rows the temperature of the exported model is fitted on."""
+
+    auto = "auto"  # the dev rows where there are any, else none
+    none = "none"
+    dev = "dev"
+    folds = "folds"  # the labelled rows, each by a model trained without it
+
+
 @dataclass
 class ModelSettings:
     """One field a config key."""
@@ -55,7 +67,7 @@ class ModelSettings:
 class TrainSettings:
     """One field a config key; values and their meaning: `configs/train/default.yaml`."""
 
-    num_steps: int
+    num_steps: Chosen
     batch_size: int
     unlabeled_ratio: int
     micro_batch_size: int | None
@@ -66,11 +78,14 @@ class TrainSettings:
     warmup: float
     weight_decay: float
     max_grad_norm: float | None
+    class_weights: Any
     precision: Precision
-    eval_every: int | None
+    eval_every: float | None
     eval_batch_size: int
     checkpoint_every: int | None
     keep_checkpoints: int
     log_every: int
     select: Select
+    calibration: Calibration
+    calibration_folds: int
     overwrite: bool

@@ -1,8 +1,11 @@
 """What a person sees of a run: TensorBoard, the progress bar, the log."""
 
 import logging
+import re
 import sys
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +15,23 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from uda.engine.process import Process
 from uda.engine.step import StepOutcome
+from uda.files import sync
 
 log = logging.getLogger(__name__)
+
+SCORES = ("accuracy", "macro_f1", "nll", "ece")
+# TensorBoard shows five columns of settings at first: those said to differ, then by name.
+_SHOWN_FIRST = ("objective", "seed", "data.num_labeled", "objective.temperature", "train.learning_rate")
+_MAX_CLASS_CURVES = 10  # classes up to which each has a curve of its own
+
+
+@dataclass(frozen=True)
+class SamplePair:
+    """An unlabelled row for people to look at: its number, and excerpts of the original and the augmented text."""
+
+    row: int
+    original: str
+    augmented: str
 
 
 class Tracker:
@@ -33,7 +51,8 @@ class Tracker:
         if process.is_main:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else None, flush_secs=10)
+            # The steps that a killed start took after its last checkpoint are shown anew; 0: all that it showed.
+            self.writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else 0, flush_secs=10)
         self.bar = tqdm(
             total=num_steps,
             initial=first_step,
@@ -79,16 +98,65 @@ class Tracker:
             self.writer.add_scalar(name, value, step)
         self._show(step, scalars)
 
-    def evaluation(self, step: int, role: str, scores: dict[str, Any]) -> None:
-        """Note the scores of an evaluation on the dev or test rows."""
+    def evaluation(self, step: int, role: str, scores: dict[str, Any], labels: np.ndarray, probs: np.ndarray) -> None:
+        """Note an evaluation on the dev or test rows: its scores, and their confusion matrix from labels [N] and
+        probabilities [N, K].
+        """
         if not self.process.is_main:
             return
-        for name in ("accuracy", "macro_f1", "nll", "ece"):
+        for name in SCORES:
             self.writer.add_scalar(f"{role}/{name}", scores[name], step)
         self.accuracy = f"{role} accuracy {100 * scores['accuracy']:.2f} %"
+        self._confusion(step, role, labels, probs)
         log.info("step %d/%d: %s, NLL %.3f", step, self.num_steps, self.accuracy, scores["nll"])
         self.since = time.monotonic()
         self.tokens = self.slots = 0
+
+    def _confusion(self, step: int, role: str, labels: np.ndarray, probs: np.ndarray) -> None:
+        from sklearn.metrics import confusion_matrix
+
+        from uda.engine.plots import MAX_CLASSES, confusion_figure, to_image
+
+        if len(self.label_names) > MAX_CLASSES:
+            return
+        matrix = confusion_matrix(labels, probs.argmax(axis=1), labels=range(len(self.label_names)))
+        figure = confusion_figure(matrix, self.label_names, f"step {step}: {self.accuracy} of {len(labels)} rows")
+        self.writer.add_image(f"{role}/confusion", to_image(figure), step, dataformats="HWC")
+
+    def samples(self, step: int, pairs: Sequence[SamplePair], teacher: np.ndarray, student: np.ndarray) -> None:
+        """Show pairs of texts with what the teacher makes of the original and the student of the augmented one.
+
+        teacher, student: probabilities [N, K].
+        """
+        if self.writer is None:
+            return
+        lines = ["| original, teacher | augmented, student |", "| --- | --- |"]
+        for pair, *answers in zip(pairs, teacher, student, strict=True):
+            texts = (pair.original, pair.augmented)
+            cells = [
+                f"**{self._answer(probs)}**<br>{as_cell(text)}" for text, probs in zip(texts, answers, strict=True)
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        self.writer.add_text("samples/pairs", "\n".join(lines), step)
+
+    def _answer(self, probs: np.ndarray) -> str:
+        label = int(probs.argmax())
+        return as_cell(f"{self.label_names[label]} {100 * probs[label]:.0f} %")
+
+    def warn(self, step: int, texts: Sequence[str]) -> None:
+        """Say in the log and in TensorBoard what is going wrong."""
+        if self.writer is None or not texts:
+            return
+        for text in texts:
+            log.warning("step %d/%d: %s", step, self.num_steps, text)
+        self.writer.add_text("warnings/collapse", "\n\n".join(as_cell(text) for text in texts), step)
+
+    def flush(self) -> None:
+        """Bring all that was noted to the disk."""
+        if self.writer is not None:
+            self.writer.flush()
+            for path in Path(self.writer.log_dir).glob("events.*"):
+                sync(path)
 
     def _scalars(self, outcome: StepOutcome) -> dict[str, float]:
         """The step's values over all processes."""
@@ -99,9 +167,7 @@ class Tracker:
             scalars |= {"mask/mask_rate": 1 - kept / rows, "teacher/confidence": confidence / rows}
         if kept:
             scalars["teacher/student_agreement"] = agree / kept
-            scalars |= {
-                f"pseudo_labels/{name}": count / kept for name, count in zip(self.label_names, mix, strict=True)
-            }
+            scalars |= class_mix(np.array(mix) / kept, self.label_names)
         return scalars
 
     def _show(self, step: int, scalars: dict[str, float]) -> None:
@@ -114,3 +180,67 @@ class Tracker:
         self.bar.set_postfix_str(text, refresh=False)
         if self.bar.disable:
             log.info("step %d/%d: %s", step, self.num_steps, text)
+
+
+def class_mix(shares: np.ndarray, label_names: Sequence[str]) -> dict[str, float]:
+    """Shares [K] of the pseudo-labels as scalars: one a class, or for more than ten of them the largest share and the
+    entropy, in units of log K: 1 where all are equal, 0 where there is one.
+    """
+    if len(label_names) <= _MAX_CLASS_CURVES:
+        return {f"pseudo_labels/{tag}": float(share) for tag, share in zip(tags(label_names), shares, strict=True)}
+    positive = shares[shares > 0]
+    entropy = -(positive * np.log(positive)).sum() / np.log(len(shares))
+    return {"pseudo_labels/largest_share": float(shares.max()), "pseudo_labels/entropy": float(entropy)}
+
+
+def tags(label_names: Sequence[str]) -> list[str]:
+    """Label names as TensorBoard takes them, without slashes, which make groups; numbered where two became the same."""
+    clean = [re.sub(r"[^\w.-]+", "_", name)[:40] or "_" for name in label_names]
+    return clean if len(set(clean)) == len(clean) else [f"{number}_{tag}" for number, tag in enumerate(clean)]
+
+
+def as_cell(text: str) -> str:
+    """A text that stands in a cell of a Markdown table as it is: one line, nothing in it read as Markdown or HTML."""
+    line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    return "".join(each if each.isalnum() or each in " .,;:?'…" else f"&#{ord(each)};" for each in line)
+
+
+def write_hparams(folder: Path, values: dict[str, Any], scores: dict[str, Any]) -> None:
+    """The settings of a run beside its scores, for TensorBoard's page that compares runs.
+
+    values: dotted keys; lists, which the page does not take, become text, and what is None is left blank. The page
+    takes its columns from one of the runs, so all should name the same keys. The file replaces that of an earlier try.
+    """
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
+    from torch.utils.tensorboard import SummaryWriter
+
+    for old in folder.glob("events.*.hparams"):
+        old.unlink()
+    results = {f"selected/{name}": scores[name] for name in SCORES}
+    experiment = api_pb2.Experiment(
+        hparam_infos=[api_pb2.HParamInfo(name=key, differs=key in _SHOWN_FIRST) for key in values],
+        metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=tag)) for tag in results],
+    )
+    described = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(experiment=experiment))
+    columns = Summary.Value(tag=metadata.EXPERIMENT_TAG, metadata=described, tensor=metadata.NULL_TENSOR)
+    plain = bool | int | float | str
+    shown = {
+        key: value if isinstance(value, plain) else str(value) for key, value in values.items() if value is not None
+    }
+    with SummaryWriter(str(folder), filename_suffix=".hparams") as writer:
+        writer.file_writer.add_summary(Summary(value=[columns]))
+        row = "/".join(folder.absolute().parts[-3:-1])
+        writer.file_writer.add_summary(summary_v2.hparams_pb(shown, trial_id=row))
+        for tag, value in results.items():
+            writer.add_scalar(tag, value, scores["step"])
+
+
+def write_image(folder: Path, tag: str, image: np.ndarray, step: int) -> None:
+    """A picture [H, W, 3] of a finished run. The file replaces that of an earlier try."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    for old in folder.glob("events.*.picture"):
+        old.unlink()
+    with SummaryWriter(str(folder), filename_suffix=".picture") as writer:
+        writer.add_image(tag, image, step, dataformats="HWC")

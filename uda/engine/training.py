@@ -11,22 +11,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from uda.data.batches import Batch, PairedRows, Phase, RowStream, StepRows, StepSampler, make_loader
+from uda.data.batches import Batch, PairedRows, Phase, RowStream, StepRows, StepSampler, make_loader, pad_stored
 from uda.data.tokens import TokenStore
 from uda.engine.checkpoints import (
     Tensors,
+    conditions,
     load_checkpoint,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
+    warn_of_other_conditions,
 )
-from uda.engine.evaluation import predict, score
+from uda.engine.collapse import CollapseGuard, share_limit
+from uda.engine.evaluation import predict, probabilities, score
 from uda.engine.optimizer import learning_rate_factor, make_optimizer, steps_of
 from uda.engine.process import Process
 from uda.engine.settings import TrainSettings
 from uda.engine.signals import Stop, noted_signals
 from uda.engine.step import Models, StepOutcome, label_rows, run_step
-from uda.engine.tracking import Tracker
+from uda.engine.tracking import SamplePair, Tracker
 from uda.errors import UserError
 from uda.objectives.base import Objective
 
@@ -51,6 +54,7 @@ class Training:
     models: Models
     objective: Objective
     rows: PairedRows
+    samples: list[SamplePair]
     evaluation: EvaluationRows
     label_names: list[str]
     settings: TrainSettings
@@ -104,10 +108,13 @@ def train(run: Training) -> Progress:
     """
     settings, models, process = run.settings, run.models, run.process
     phases = make_phases(run.objective, settings)
-    progress, stored_optimizer = _restore(run)
+    limit = share_limit(run.rows.labels, len(run.label_names))
+    guard = CollapseGuard(run.label_names, limit, run.objective)
+    progress, stored_optimizer = _restore(run, guard)
     started = time.monotonic() - progress.seconds
     lengths = run.rows.labeled.lengths, run.rows.weak.lengths
     sampler = StepSampler(*lengths, phases, run.seed, progress.step, process.rank, process.count)
+    eval_every = settings.eval_every and steps_of(settings.eval_every, settings.num_steps)
     tracker = Tracker(
         run.folder / "tensorboard", process, run.label_names, progress.step, settings.num_steps, settings.log_every
     )
@@ -142,25 +149,34 @@ def train(run: Training) -> Progress:
             progress.seconds = time.monotonic() - started
             progress.num_tokens += outcome.num_tokens
             tracker.step(progress.step, outcome, rate, gradient_norm)
-            if settings.eval_every and progress.step % settings.eval_every == 0 and progress.step < settings.num_steps:
-                evaluate(run, progress, tracker)
-            signal_number = process.highest(note.number)
+            tracker.warn(progress.step, guard.step(progress.step, outcome.counts, process))
             last = progress.step == settings.num_steps
+            evaluated = last or (eval_every and progress.step % eval_every == 0)
+            if evaluated:
+                evaluate(run, progress, tracker)
+            if phase.num_unlabeled and (evaluated or step == phase.start):
+                _show_samples(run, progress.step, tracker)
+            signal_number = process.highest(note.number)
             due = settings.checkpoint_every and (last or progress.step % settings.checkpoint_every == 0)
-            if (due or signal_number) and process.is_main:
-                _save(run, progress, optimizer)
+            if due or signal_number:
+                guarded = guard.state(process)
+                if process.is_main:
+                    tracker.flush()  # what is shown up to a checkpoint is never shown again
+                    _save(run, progress, optimizer, guarded)
             if signal_number:
                 process.wait()
                 raise Stop(signal_number)
-        evaluate(run, progress, tracker)
+        if not progress.evaluations:  # no step to take
+            evaluate(run, progress, tracker)
+        elif progress.last_probs is None:  # stopped after the last step
+            progress.last_probs = _probs(run)
         progress.seconds = time.monotonic() - started
     return progress
 
 
 def evaluate(run: Training, progress: Progress, tracker: Tracker) -> None:
     """Score the student on the evaluation rows and remember its weights if they are the best so far."""
-    rows = run.evaluation
-    probs = predict(run.models.student, rows.store, run.models.pad_id, run.settings.eval_batch_size, run.process)
+    rows, probs = run.evaluation, _probs(run)
     scores = score(probs, rows.labels, run.label_names)
     progress.evaluations.append({"step": progress.step, "set": rows.role, **scores})
     progress.last_probs = probs
@@ -169,7 +185,13 @@ def evaluate(run: Training, progress: Progress, tracker: Tracker) -> None:
         progress.best_weights = {
             name: value.detach().cpu().clone() for name, value in run.models.student.state_dict().items()
         }
-    tracker.evaluation(progress.step, rows.role, scores)
+    tracker.evaluation(progress.step, rows.role, scores, rows.labels, probs)
+
+
+def _probs(run: Training) -> np.ndarray:
+    """The student's probabilities for the evaluation rows."""
+    store, pad_id, size = run.evaluation.store, run.models.pad_id, run.settings.eval_batch_size
+    return predict(run.models.student, store, pad_id, size, run.process)
 
 
 def _peak_rate(settings: TrainSettings, phase: Phase) -> float:
@@ -190,6 +212,18 @@ def _start_teaching(run: Training, step: int) -> None:
         batch = run.rows[StepRows(step, np.zeros(0, dtype=np.int64), mine)].to(run.process.device)
         context = run.process.context(step / run.settings.num_steps)
         label_rows(run.models, run.objective, batch, context, run.process, run.settings.micro_batch_size, StepOutcome())
+
+
+def _show_samples(run: Training, step: int, tracker: Tracker) -> None:
+    """The sample pairs with the answers of teacher and student as they are now."""
+    if not run.samples or not run.process.is_main:
+        return
+    models, numbers = run.models, [pair.row for pair in run.samples]
+    views = [
+        pad_stored([(store, row) for row in numbers], models.pad_id) for store in (run.rows.weak, run.rows.strong[0])
+    ]
+    teacher = probabilities(models.teacher or models.student, views[0], run.process)
+    tracker.samples(step, run.samples, teacher, probabilities(models.student, views[1], run.process))
 
 
 def _clipped_norm(run: Training, outcome: StepOutcome, batch: Batch, step: int) -> float:
@@ -220,7 +254,7 @@ def _clipped_norm(run: Training, outcome: StepOutcome, batch: Batch, step: int) 
     )
 
 
-def _save(run: Training, progress: Progress, optimizer: torch.optim.Optimizer) -> None:
+def _save(run: Training, progress: Progress, optimizer: torch.optim.Optimizer, guarded: dict[str, Any]) -> None:
     parts = {
         "student": run.models.student.state_dict(),
         "teacher": run.models.teacher.state_dict() if run.models.teacher is not None else {},
@@ -234,11 +268,13 @@ def _save(run: Training, progress: Progress, optimizer: torch.optim.Optimizer) -
         "best_accuracy": progress.best_accuracy,
         "seconds": progress.seconds,
         "num_tokens": progress.num_tokens,
+        "collapse_guard": guarded,
+        "conditions": conditions(run.process),
     }
     save_checkpoint(run.folder / "checkpoints", progress.step, parts, state, run.settings.keep_checkpoints)
 
 
-def _restore(run: Training) -> tuple[Progress, Tensors]:
+def _restore(run: Training, guard: CollapseGuard) -> tuple[Progress, Tensors]:
     """The progress of the newest checkpoint, and its optimiser's tensors; models and objective are put back."""
     stored = load_checkpoint(run.folder / "checkpoints")
     if stored is None:
@@ -249,4 +285,6 @@ def _restore(run: Training) -> tuple[Progress, Tensors]:
         run.models.teacher.load_state_dict(parts["teacher"])
     run.objective.load_state_dict(parts["objective"])
     log.info("resuming after step %d", state["step"])
+    guard.restore(state.pop("collapse_guard"), run.process)
+    warn_of_other_conditions(state.pop("conditions"), conditions(run.process))
     return Progress(best_weights=parts["best"], **state), parts["optimizer"]

@@ -1,0 +1,110 @@
+"""Temperature scaling against arithmetic and a grid search; the reliability bins; folds."""
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+
+from uda.data.cleaning import content_hash
+from uda.engine.calibration import HIGHEST, LOWEST, fit_temperature, fold_of_rows, scaled
+from uda.engine.evaluation import expected_calibration_error, reliability_bins
+
+
+def _drawn(num_rows: int, num_classes: int, scale: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities of logits that are `scale` times too large for the labels that were drawn."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(num_rows, num_classes)) * 1.5
+    labels = np.array([rng.choice(num_classes, p=row) for row in softmax(logits, axis=1)])
+    return softmax(scale * logits, axis=1).astype(np.float32), labels
+
+
+def _loss(probs: np.ndarray, labels: np.ndarray, temperature: float) -> float:
+    logs = np.log(np.maximum(probs.astype(np.float64), 1e-300))
+    return float(-log_softmax(logs / temperature, axis=1)[np.arange(len(labels)), labels].sum())
+
+
+@pytest.mark.parametrize(("num_classes", "scale"), [(2, 3.0), (5, 3.0), (5, 0.5), (100, 2.0)])
+def test_the_temperature_of_data_that_has_one(num_classes: int, scale: float) -> None:
+    probs, labels = _drawn(2000, num_classes, scale)
+    fitted = fit_temperature(probs, labels)
+    assert fitted.interval[0] < scale < fitted.interval[1]
+    assert fitted.num_rows == 2000
+    assert fitted.note == ""
+    grid = np.linspace(fitted.value * 0.8, fitted.value * 1.25, 901)
+    losses = [_loss(probs, labels, temperature) for temperature in grid]
+    assert fitted.value == pytest.approx(grid[int(np.argmin(losses))], abs=grid[1] - grid[0])
+
+
+def test_the_interval_is_where_the_likelihood_has_fallen_by_1_92() -> None:
+    probs, labels = _drawn(300, 3, 2.0)
+    fitted = fit_temperature(probs, labels)
+    least = _loss(probs, labels, fitted.value)
+    for end in fitted.interval:
+        assert _loss(probs, labels, end) - least == pytest.approx(1.92, abs=1e-6)
+
+
+def test_two_rows_by_hand() -> None:
+    """Logits (2, 0) right and (1, 0) wrong: d/dβ of the NLL is -2 (1 - s(2β)) + s(β), 0 at e^2β = 2 + ... by bisection.
+
+    With x = e^β: s(β) = x / (1 + x), 1 - s(2β) = 1 / (1 + x²); x (1 + x²) = 2 (1 + x), so x³ - x - 2 = 0: x = 1.52138.
+    """
+    probs = np.array([[np.exp(2), 1], [np.e, 1]])
+    probs /= probs.sum(axis=1, keepdims=True)
+    fitted = fit_temperature(probs, np.array([0, 1]))
+    assert fitted.value == pytest.approx(1 / np.log(1.5213797068045676), rel=1e-6)
+
+
+def test_where_every_row_is_right_nothing_is_changed() -> None:
+    fitted = fit_temperature(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
+    assert fitted.value == 1
+    assert "no held-out row was answered wrong" in fitted.note
+
+
+def test_without_rows_nothing_is_changed() -> None:
+    fitted = fit_temperature(np.zeros((0, 3)), np.zeros(0, dtype=int))
+    assert (fitted.value, fitted.num_rows) == (1, 0)
+    assert "there are no held-out rows" in fitted.note
+
+
+def test_answers_that_are_always_wrong_become_as_flat_as_is_looked_at() -> None:
+    fitted = fit_temperature(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([1, 0]))
+    assert fitted.value == pytest.approx(HIGHEST)
+    assert fitted.interval[1] == pytest.approx(HIGHEST)
+    assert "next to nothing" in fitted.note
+
+
+def test_answers_much_too_timid_stop_at_the_lowest() -> None:
+    rng = np.random.default_rng(0)
+    right = rng.random(1000) < 0.99
+    first = np.where(right, 0.5005, 0.4999)
+    fitted = fit_temperature(np.stack([first, 1 - first], axis=1), np.zeros(1000, dtype=int))
+    assert fitted.value == pytest.approx(LOWEST)
+    assert "surer" in fitted.note
+
+
+def test_scaling_probabilities_is_scaling_logits() -> None:
+    logits = np.random.default_rng(0).normal(size=(50, 4)) * 5
+    probs = softmax(logits, axis=1)
+    np.testing.assert_allclose(scaled(probs, 2.5), softmax(logits / 2.5, axis=1), atol=1e-6)
+    np.testing.assert_allclose(scaled(np.array([[1.0, 0.0]]), 1.0), [[1.0, 0.0]], atol=1e-30)
+
+
+def test_reliability_bins_by_hand() -> None:
+    """Confidences 0.6 (right), 0.6 (wrong), 0.95 (right): in 10 bins (0.5, 0.6] has two rows, (0.9, 1] one."""
+    probs = np.array([[0.6, 0.4], [0.4, 0.6], [0.05, 0.95]])
+    rows, right, sums = reliability_bins(probs, np.array([0, 0, 1]), num_bins=10)
+    assert rows.tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 0, 1]
+    assert right.tolist() == [0, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+    assert sums[[5, 9]] == pytest.approx([1.2, 0.95])
+    # (|1 - 1.2| + |1 - 0.95|) / 3
+    assert expected_calibration_error(probs, np.array([0, 0, 1]), num_bins=10) == pytest.approx(0.25 / 3)
+
+
+def test_folds_hold_out_every_row_once_and_each_class_evenly() -> None:
+    labels = np.array([0] * 11 + [1] * 6 + [2] * 3)
+    hashes = [content_hash(str(row)) for row in range(20)]
+    folds = fold_of_rows(hashes, labels, 3, seed=0)
+    for label, counts in ((0, [4, 4, 3]), (1, [2, 2, 2]), (2, [1, 1, 1])):
+        assert np.bincount(folds[labels == label], minlength=3).tolist() == counts
+    order = np.random.default_rng(0).permutation(20)
+    assert fold_of_rows([hashes[row] for row in order], labels[order], 3, seed=0).tolist() == folds[order].tolist()
+    assert fold_of_rows(hashes, labels, 3, seed=1).tolist() != folds.tolist()

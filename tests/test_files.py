@@ -1,0 +1,67 @@
+"""Files and folders that are whole or not there, whatever happens while they are written."""
+
+import errno
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from uda.errors import UserError
+from uda.files import remove, remove_leftovers, write_aside, write_text
+
+
+def content(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+def make_folder(text: str):
+    def write(aside: Path) -> None:
+        (aside / "inner").mkdir(parents=True)
+        (aside / "inner/file").write_text(text)
+
+    return write
+
+
+def test_a_new_folder_replaces_the_old_one_whole(tmp_path: Path) -> None:
+    write_aside(tmp_path / "it", make_folder("old"))
+    (tmp_path / "it/more").write_text("of the old one")
+    write_aside(tmp_path / "it", make_folder("new"))
+    assert content(tmp_path) == {"it/inner/file": "new"}
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), UserError),
+        (SafetensorError("I/O error: No space left on device (os error 28)"), UserError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+        (ZeroDivisionError(), ZeroDivisionError),
+    ],
+)
+def test_where_writing_fails_all_is_as_before(tmp_path: Path, error: BaseException, raised: type) -> None:
+    write_aside(tmp_path / "folder", make_folder("old"))
+    write_text(tmp_path / "file", "old")
+
+    def fail(aside: Path) -> None:
+        make_folder("half")(aside)
+        raise error
+
+    for name in ("folder", "file"):
+        with pytest.raises(raised) as caught:
+            write_aside(tmp_path / name, fail)
+        if raised is UserError:
+            assert f"Expected to be able to write {tmp_path / name}, found: " in str(caught.value)
+            assert "No space left on device" in str(caught.value)
+            assert "What was written before is whole; make room" in str(caught.value)
+    assert content(tmp_path) == {"folder/inner/file": "old", "file": "old"}
+
+
+def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    make_folder("x")(tmp_path / ".writing-a")
+    make_folder("x")(tmp_path / ".removing-b")
+    (tmp_path / ".writing-c").touch()
+    (tmp_path / ".hidden").write_text("mine")
+    remove_leftovers(tmp_path)
+    assert content(tmp_path) == {".hidden": "mine"}
+    assert len(list(tmp_path.iterdir())) == 1
+    remove(tmp_path / "nothing there")

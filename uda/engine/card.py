@@ -1,0 +1,151 @@
+"""The model card: what a person has to know before they use the model."""
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the card tells that the scores do not.
+
+    encoder: the checkpoint's name or path; base_model: its name on the hub, if it has one. data: where the rows come
+    from. test: which rows were scored. counts: labelled rows of each class. repeat: the command that repeats the run.
+    """
+
+    label_names: Sequence[str]
+    encoder: str
+    base_model: str | None
+    data: str
+    test: str
+    counts: Sequence[int]
+    num_unlabeled: int
+    described: bool
+    objective: str
+    augmentation: str
+    num_steps: int
+    max_length: int
+    truncation: str
+    pairs: bool
+    standalone: bool
+    repeat: str
+
+
+def model_card(facts: CardFacts, scores: dict[str, Any], calibration: dict[str, Any]) -> str:
+    """README.md of a model folder: metadata of the Hugging Face hub, then what, from what, how good, how to use."""
+    sections = [
+        f"---\n{_metadata(facts, scores)}\n---",
+        "# Text classifier",
+        _origin(facts),
+        "## Scores",
+        _scores(facts, scores),
+        "## Confidence",
+        _confidence(calibration),
+        "## Use",
+        _use(facts),
+        "## Limits",
+        _limits(facts, scores),
+        "## Repeat",
+        f"With the `config.yaml` of the run directory that holds this folder:\n\n```\n{facts.repeat}\n```",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _metadata(facts: CardFacts, scores: dict[str, Any]) -> str:
+    results = [
+        EvalResult(
+            task_type="text-classification",
+            dataset_type="custom",
+            dataset_name=facts.data,
+            metric_type=kind,
+            metric_value=scores[key],
+        )
+        for kind, key in (("accuracy", "accuracy"), ("f1", "macro_f1"))
+    ]
+    data = ModelCardData(
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["uda", "semi-supervised"],
+        base_model=facts.base_model,
+        model_name="text-classifier",
+        eval_results=results,
+    )
+    return str(data.to_yaml()).strip()
+
+
+def _origin(facts: CardFacts) -> str:
+    labels = ", ".join(f"{count} of {code(name)}" for name, count in zip(facts.label_names, facts.counts, strict=True))
+    unlabeled = f"and {facts.num_unlabeled} unlabelled rows " if facts.num_unlabeled else ""
+    described = " Sentences that describe the labels set the classifier's start." if facts.described else ""
+    kind = "pair of texts" if facts.pairs else "text"
+    augmented = f", augmented by {facts.augmentation}" if facts.num_unlabeled else ""
+    return (
+        f"Puts a {kind} into one of {len(facts.label_names)} classes. Trained by `uda` for {facts.num_steps} steps "
+        f"({facts.objective}{augmented}) from the encoder {code(facts.encoder)} on {sum(facts.counts)} labelled rows "
+        f"({labels}) {unlabeled}of {code(facts.data)}.{described}"
+    )
+
+
+def _scores(facts: CardFacts, scores: dict[str, Any]) -> str:
+    low, high = scores["accuracy_interval"]
+    lines = [
+        f"On {scores['num_rows']} test rows ({facts.test}): accuracy **{100 * scores['accuracy']:.2f} %**, with a 95 % "
+        f"interval of {100 * low:.2f} to {100 * high:.2f} % from the number of test rows alone (Wilson); other draws "
+        f"of the labels vary beyond that. Macro-F1 {100 * scores['macro_f1']:.2f} %, NLL {scores['nll']:.3f}.",
+        "",
+        "| class | precision | recall | F1 | test rows |",
+        "| --- | ---: | ---: | ---: | ---: |",
+    ]
+    for name, one in scores["per_class"].items():
+        numbers = " | ".join(f"{100 * one[key]:.2f} %" for key in ("precision", "recall", "f1"))
+        lines.append(f"| {code(name)} | {numbers} | {one['support']} |")
+    return "\n".join(lines)
+
+
+def _confidence(calibration: dict[str, Any]) -> str:
+    before, after = calibration["before"]["ece"], calibration["after"]["ece"]
+    if calibration["method"] == "none":
+        return (
+            f"Not calibrated: the probabilities are the network's own. Their expected calibration error on the test "
+            f"rows is {before:.3f}."
+        )
+    low, high = calibration["interval"]
+    held_out = {"dev": "dev rows", "folds": "labelled rows, each answered by a model that was trained without it"}
+    note = f" Note: {calibration['note']}." if calibration["note"] else ""
+    return (
+        f"Calibrated by temperature scaling on {calibration['num_rows']} {held_out[calibration['method']]}: the logits "
+        f"are divided by {calibration['temperature']:.3f} (95 % interval {low:.2f} to {high:.2f}), which is part of "
+        f"the weights. Expected calibration error on the test rows: {before:.3f} before, {after:.3f} after.{note}"
+    )
+
+
+def _use(facts: CardFacts) -> str:
+    call = 'classify({"text": "…", "text_pair": "…"})' if facts.pairs else 'classify("…")'
+    imports = "" if facts.standalone else "import uda  # knows the pooled head; without it: trust_remote_code=True\n"
+    return (
+        f"```python\n{imports}from transformers import pipeline\n\n"
+        f'classify = pipeline("text-classification", "path/to/this/folder", truncation=True)\n{call}\n```'
+    )
+
+
+def _limits(facts: CardFacts, scores: dict[str, Any]) -> str:
+    end = {"head": "the end is cut off", "tail": "the start is cut off", "head_tail": "the middle is cut out"}
+    lines = [
+        "- It answers with one of its classes whatever the text is about.",
+        f"- Of a text of more than {facts.max_length} tokens {end[facts.truncation]}.",
+        f"- {sum(facts.counts)} labelled rows were its only labels: expect other scores with other ones.",
+        "- The scores hold for texts like the test rows; they say nothing about other sources.",
+    ]
+    if facts.truncation == "head_tail":
+        lines.append("- A tokenizer cannot cut out the middle: `pipeline` keeps the end alone, `uda.predict` both.")
+    if scores["num_rows"] < 200:
+        lines.append(f"- {scores['num_rows']} test rows are few: see the interval above.")
+    return "\n".join(lines)
+
+
+def code(text: str) -> str:
+    """A text as code in Markdown and its tables: one line, nothing in it read as markup."""
+    return f"<code>{html.escape(' '.join(text.split())).replace('|', '&#124;')}</code>"
