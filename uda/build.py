@@ -7,27 +7,40 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from uda import config
 from uda.config import TrainConfig
 from uda.data.batches import PairedRows, pad_rows
-from uda.data.settings import DataSettings
+from uda.data.settings import DataSettings, Truncation
 from uda.data.splits import Split
 from uda.data.tokens import TokenStore, cache_dir, tokenize
-from uda.engine.model import load_classifier, move, position_limit, start_head_from_descriptions
+from uda.engine.model import fit_tokenizer, load_classifier, move, start_head_from_descriptions
 from uda.engine.process import Process
+from uda.engine.settings import Calibration
 from uda.engine.step import Models
+from uda.engine.tracking import SamplePair
 from uda.engine.training import EvaluationRows, Training, supervised_steps
 from uda.errors import UserError
 from uda.objectives.base import Objective
 
 log = logging.getLogger(__name__)
 
+_NUM_SAMPLES, _MAX_EXCERPT = 4, 400  # rows and characters to look at in TensorBoard
+_UNBALANCED = 1.5  # rows of the largest class for one of the smallest
+
 
 def check_processes(settings: TrainConfig, process: Process) -> None:
-    """Refuse what cannot be spread over several processes."""
+    """Refuse what cannot be spread over several processes, or repeated in one."""
+    data = settings.data
+    if "-" in (data.labeled, data.unlabeled, data.test, data.dev) and (process.count > 1 or config.is_multirun()):
+        raise UserError(
+            "Expected files, which several processes and the jobs of a sweep can all read, found standard input (-). "
+            "Write its rows to a file and name that."
+        )
     size = settings.train.micro_batch_size
     for key in ("batch_size", "supervised_batch_size"):
         rows = -(-(getattr(settings.train, key) or 0) // process.count)
@@ -55,7 +68,9 @@ def check_processes(settings: TrainConfig, process: Process) -> None:
 def check_split(settings: TrainConfig, split: Split, objective: Objective) -> None:
     """Refuse what can be seen only when the rows are known."""
     if split.test is None:
-        raise UserError("Expected test rows, found neither data.test nor data.num_test. Set one of them.")
+        raise UserError(
+            "Expected test rows, found none of data.test, data.num_test and data.test_share. Set one of them."
+        )
     name = type(objective).__name__
     if objective.teacher_rows != "none" and not len(split.unlabeled):
         raise UserError(
@@ -80,6 +95,8 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
             f"Expected an objective whose loss is a sum over rows, found {name} with "
             f"train.micro_batch_size={settings.train.micro_batch_size}. Set train.micro_batch_size=null."
         )
+    _warn_of_alignment(settings, split)
+    _check_calibration(settings, split)
     descriptions = settings.data.label_descriptions
     if descriptions is not None and set(descriptions) != set(split.label_names):
         raise UserError(
@@ -88,9 +105,75 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
         )
 
 
-def tokens_of(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, data: DataSettings) -> TokenStore:
-    """The token store of texts under the config's length and truncation."""
-    return tokenize(texts, tokenizer, data.max_length, data.truncation, cache_dir())
+def _check_calibration(settings: TrainConfig, split: Split) -> None:
+    """Refuse a calibration for which there are no rows."""
+    method, num_folds = settings.train.calibration, settings.train.calibration_folds
+    if method is Calibration.dev and split.dev is None:
+        raise UserError(
+            "train.calibration=dev: expected dev rows, found none. Set data.dev, or train.calibration=folds, "
+            "which holds out labelled rows."
+        )
+    rarest = int(np.bincount(split.labeled.label, minlength=len(split.label_names)).min())
+    if method is Calibration.folds and rarest < num_folds:
+        raise UserError(
+            f"train.calibration=folds: expected at least train.calibration_folds={num_folds} labelled rows of each "
+            f"class, found {rarest} of the rarest. Lower train.calibration_folds (2 or more), or set "
+            "train.calibration=none."
+        )
+
+
+def class_weights(settings: TrainConfig, split: Split) -> list[float] | None:
+    """The weight of each class's labelled rows, in the order of the label names; None where all weigh the same.
+
+    Balanced: rows / (classes * rows of the class), scikit-learn's.
+    """
+    wanted, names = settings.train.class_weights, split.label_names
+    if wanted is None:
+        return None
+    if wanted == "balanced":
+        counts = np.bincount(split.labeled.label, minlength=len(names))
+        weights = (counts.sum() / (len(names) * counts)).tolist()
+    else:
+        by_name = {str(name): float(weight) for name, weight in wanted.items()}
+        if set(by_name) != set(names):
+            raise UserError(
+                f"train.class_weights: expected a weight for each of the labels {names}, found them for "
+                f"{list(by_name)}. Give one for each, or balanced, or null."
+            )
+        weights = [by_name[name] for name in names]
+    if len(set(weights)) == 1:
+        log.warning("train.class_weights=%s has no effect: all classes weigh the same", wanted)
+        return None
+    log.info("class weights: %s", ", ".join(f"{name} {value:.3g}" for name, value in zip(names, weights, strict=True)))
+    return weights
+
+
+def _warn_of_alignment(settings: TrainConfig, split: Split) -> None:
+    """Equal class shares are the wrong aim where the labelled rows say that the classes are unbalanced."""
+    counts = np.bincount(split.labeled.label, minlength=len(split.label_names))
+    if settings.objective.get("alignment") == "uniform" and counts.max() >= _UNBALANCED * counts.min():
+        log.warning(
+            "objective.alignment=uniform brings the teacher's answers to equal class shares, but %s are labelled; "
+            "where the unlabelled rows are as unbalanced, set objective.alignment=none",
+            ", ".join(f"{count} of '{name}'" for name, count in zip(split.label_names, counts, strict=True)),
+        )
+
+
+def tokens_of(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, data: DataSettings, pairs: Sequence[str] | None = None
+) -> TokenStore:
+    """The token store of texts, or of pairs of texts, under the config's length and truncation."""
+    return tokenize(texts, tokenizer, data.max_length, data.truncation, cache_dir(), pairs)
+
+
+def tokens_of_rows(rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, data: DataSettings) -> TokenStore:
+    """The token store of a split's rows."""
+    return tokens_of(list(rows.text), tokenizer, data, pairs_of(rows))
+
+
+def pairs_of(rows: pd.DataFrame) -> list[str] | None:
+    """The second texts of rows that are pairs."""
+    return list(rows.text_pair) if "text_pair" in rows else None
 
 
 def build_training(
@@ -104,22 +187,18 @@ def build_training(
 ) -> Training:
     """Rows and models, ready for the loop. The evaluation rows are the dev rows where there are any."""
     data, pad_id = settings.data, tokenizer.pad_token_id
-    texts = list(split.unlabeled.text) if objective.teacher_rows != "none" else []
-    weak = tokens_of(texts, tokenizer, data)
-    strong = [tokens_of(copies, tokenizer, data) for copies in _augmented(settings, split, texts, tokenizer)]
-    labeled = tokens_of(list(split.labeled.text), tokenizer, data)
+    torch.manual_seed(settings.seed)
+    student = load_classifier(location, settings.model, split.label_names)
+    fit_tokenizer(tokenizer, student, data.max_length)
+    unlabeled = split.unlabeled if objective.teacher_rows != "none" else split.unlabeled[:0]
+    augmented = _augmented(settings, unlabeled, split.num_source_rows, tokenizer)
+    weak = tokens_of_rows(unlabeled, tokenizer, data)
+    strong = [tokens_of(texts, tokenizer, data, pairs) for texts, pairs in augmented]
+    labeled = tokens_of_rows(split.labeled, tokenizer, data)
     rows = PairedRows(labeled, split.labeled.label.to_numpy(), weak, strong, pad_id, settings.seed)
     role, chosen = ("test", split.test) if split.dev is None else ("dev", split.dev)
     assert chosen is not None
-    evaluation = EvaluationRows(tokens_of(list(chosen.text), tokenizer, data), chosen.label.to_numpy(), role)
-    torch.manual_seed(settings.seed)
-    student = load_classifier(location, settings.model, split.label_names)
-    limit = position_limit(student)
-    if limit is not None and data.max_length > limit:
-        raise UserError(
-            f"data.max_length: expected at most the {limit} positions of the encoder, found {data.max_length}. "
-            f"Set data.max_length={limit}."
-        )
+    evaluation = EvaluationRows(tokens_of_rows(chosen, tokenizer, data), chosen.label.to_numpy(), role)
     if data.label_descriptions is not None:
         _start_head(settings, split, student, tokenizer)
     student = move(student, process.device)
@@ -129,6 +208,7 @@ def build_training(
         models,
         objective.to(process.device),
         rows,
+        _samples(unlabeled, augmented, data.truncation),
         evaluation,
         split.label_names,
         settings.train,
@@ -139,22 +219,58 @@ def build_training(
 
 
 def _augmented(
-    settings: TrainConfig, split: Split, texts: list[str], tokenizer: PreTrainedTokenizerBase
-) -> list[list[str]]:
-    """The augmented copies of the unlabelled texts; one empty copy where there are none."""
-    node = dict(settings.augment)
-    num_copies = node.pop("num_copies")
-    if node.get("lowercase", True) is None:
-        node["lowercase"] = tokenizer.tokenize("A") == tokenizer.tokenize("a")
-    augmenter = config.build(node, "augment")
+    settings: TrainConfig, rows: pd.DataFrame, num_source_rows: int, tokenizer: PreTrainedTokenizerBase
+) -> list[tuple[list[str], list[str] | None]]:
+    """The augmented copies of the unlabelled texts, and of their second texts; one empty copy where there are none.
+
+    Each text of a pair is augmented by itself. The copies of the second texts count on from those of the first.
+    """
+    num_copies = settings.augment["num_copies"]
+    augmenter = config.build_augmenter(settings.augment, tokenizer.tokenize("A") == tokenizer.tokenize("a"))
+    texts, pairs, keys = list(rows.text), pairs_of(rows), list(rows.key)
+    if pairs is not None and augmenter.single_texts_only:
+        raise UserError(
+            f"augment: expected a method that makes its texts itself, as rows are pairs (data.text_pair_column), found "
+            f"{type(augmenter).__name__}, which has one text a row. Choose another, for example augment=tfidf_mild."
+        )
     if not texts:
-        return [[]]
-    keys = list(split.unlabeled.key)
+        return [([], None)]
     started = time.monotonic()
-    augmenter.prepare(texts, keys, split.num_source_rows)
-    copies = [augmenter.augment(texts, keys, number) for number in range(num_copies)]
+    augmenter.prepare(texts + (pairs or []), keys * (1 if pairs is None else 2), num_source_rows)
+    copies = []
+    for number in range(num_copies):
+        second = None if pairs is None else augmenter.augment(pairs, keys, num_copies + number)
+        copies.append((augmenter.augment(texts, keys, number), second))
     log.info("augmented %d texts by %s in %.0f s", len(texts), type(augmenter).__name__, time.monotonic() - started)
     return copies
+
+
+def _samples(
+    rows: pd.DataFrame, augmented: list[tuple[list[str], list[str] | None]], truncation: Truncation
+) -> list[SamplePair]:
+    """A few unlabelled rows, from all over their source, with the first of their augmented copies."""
+    numbers = np.unique(np.linspace(0, len(rows) - 1, min(_NUM_SAMPLES, len(rows)), dtype=int))
+    texts, pairs, (copies, second) = list(rows.text), pairs_of(rows), augmented[0]
+
+    def shown(text: str, pair: str | None) -> str:
+        parts = [excerpt(part, truncation) for part in (text, pair) if part is not None]
+        return " ⏎ ".join(parts)
+
+    return [
+        SamplePair(
+            int(number),
+            shown(texts[number], pairs[number] if pairs else None),
+            shown(copies[number], second[number] if second else None),
+        )
+        for number in numbers
+    ]
+
+
+def excerpt(text: str, truncation: Truncation) -> str:
+    """The end of a long text that the encoder sees."""
+    if len(text) <= _MAX_EXCERPT:
+        return text
+    return f"…{text[-_MAX_EXCERPT:]}" if truncation is Truncation.tail else f"{text[:_MAX_EXCERPT]}…"
 
 
 def _start_head(settings: TrainConfig, split: Split, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any, NoReturn, get_args, get_type_hints
+from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import hydra
 import yaml
@@ -22,6 +23,15 @@ from uda.config import config_dir, is_multirun, register
 from uda.errors import UserError, did_you_mean
 
 log = logging.getLogger("uda")
+
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    list: "a list such as [a, b]",
+    dict: "keys and values such as {key: value}",
+}
 
 
 class Interrupted(BaseException):
@@ -61,10 +71,18 @@ def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) 
         _end(str(error), error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
         _end(explain(error, schema), 2)
-    except (ValueError, OSError) as error:
+    except OSError as error:
         if jobs:
             raise
-        _end(f"The configuration does not fit: {error}", 2)  # Hydra's own complaint about an override or a folder
+        _end(  # of Hydra, which makes the folder
+            f"hydra.run.dir: expected a directory that can be made and written, found: {error}. Make room or mend its "
+            "permissions, or set hydra.run.dir=DIR to write elsewhere.",
+            2,
+        )
+    except ValueError as error:
+        if jobs:
+            raise
+        _end(_general(str(error)), 2)  # Hydra's own complaint about an override
     if failures:
         head = f"{len(failures)} of {jobs} jobs failed:\n" if jobs > 1 else ""
         _end(head + "\n".join(failures), 2)
@@ -92,11 +110,18 @@ def explain(error: Exception, schema: type) -> str:
     cause = error.__cause__
     detail = " ".join(str(cause).split("\n    full_key")[0].split()) if cause is not None else ""
     if match := re.search(r"Could not override '([^']+)'", text):
-        key = match[1]
+        key, known = match[1], known_keys(schema)
+        near = " Other options of its group have it." if key in known else did_you_mean(key, known)
         return (
-            f"Expected a key and a value that the config has, found '{key}'"
-            f"{f' ({detail})' if detail else ''}.{did_you_mean(key, known_keys(schema))} "
+            f"Expected a key and a value that the config has, found '{key}'{f' ({detail})' if detail else ''}.{near} "
             "See all keys with --cfg job."
+        )
+    if match := re.match(r"Error merging override [+]*([\w.]+)=(.*)$", text):
+        key, value = match.groups()
+        wanted, values = _wanted(schema, key)
+        return (
+            f"{key}: expected {wanted}, found '{value}'.{did_you_mean(value, values)} Set {key} to such a value, or "
+            "leave it out."
         )
     found = r"Could not find '([^']+)/([^'/]+)' Available options in '[^']+': (.*?)(?: Config search|$)"
     if match := re.search(found, text):
@@ -106,7 +131,32 @@ def explain(error: Exception, schema: type) -> str:
             f"{group}={name}: expected one of {', '.join(choices)}, found '{name}'.{did_you_mean(name, choices)} "
             f"Choose one of them."
         )
-    return f"The configuration does not fit: {text}{f' ({detail})' if detail and detail not in text else ''}"
+    return _general(text + (f" ({detail})" if detail and detail not in text else ""))
+
+
+def _general(reason: str) -> str:
+    """A message for what we have no words of our own for."""
+    return (
+        f"The configuration does not fit: expected overrides such as group=option or key=value, found: {reason}. "
+        "Correct the command line; --help names the groups and their options, --cfg job all keys."
+    )
+
+
+def _wanted(schema: Any, key: str) -> tuple[str, list[str]]:
+    """What a key of a schema takes, in words, and the values among which one can choose, if so."""
+    kind = schema
+    for part in key.split("."):
+        nested = next((option for option in (kind, *get_args(kind)) if is_dataclass(option)), None)
+        if nested is None:  # a key of a dictionary
+            return "keys and values such as {key: value}", []
+        kind = get_type_hints(nested)[part]
+    options = [option for option in get_args(kind) if option is not type(None)] if type(None) in get_args(kind) else []
+    null = " or null" if options else ""
+    kind = options[0] if options else kind
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        names = [option.name for option in kind]
+        return f"one of {', '.join(names)}{null}", names
+    return _KINDS.get(get_origin(kind) or kind, "another kind of value") + null, []
 
 
 def known_keys(schema: Any, prefix: str = "") -> list[str]:

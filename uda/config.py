@@ -15,10 +15,10 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
 from hydra.types import RunMode
-from hydra.utils import get_class, instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
-from uda.data.settings import DataSettings
+from uda.data.settings import DataSettings, Truncation
 from uda.engine.settings import ModelSettings, Pooling, Precision, Select, TrainSettings
 from uda.errors import UserError, did_you_mean
 
@@ -50,6 +50,25 @@ class EvaluateConfig:
     batch_size: int = MISSING
 
 
+@dataclass
+class PredictConfig:
+    """The config of `uda.predict`; `configs/predict.yaml` says what each key is."""
+
+    run: str | None = MISSING
+    input: str | None = MISSING
+    output: str | None = MISSING
+    overwrite: bool = MISSING
+    text_column: str | None = MISSING
+    text_pair_column: str | None = MISSING
+    min_confidence: float | None = MISSING
+    format: str | None = MISSING
+    delimiter: str | None = MISSING
+    encoding: str | None = MISSING
+    header: bool | None = MISSING
+    precision: Precision = MISSING
+    batch_size: int = MISSING
+
+
 def config_dir() -> Path:
     """The folder of the yaml files: inside the package in a wheel, beside it in a checkout."""
     inside = Path(__file__).parent / "configs"
@@ -61,6 +80,7 @@ def register() -> None:
     store = ConfigStore.instance()
     store.store("train_schema", TrainConfig)
     store.store("evaluate_schema", EvaluateConfig)
+    store.store("predict_schema", PredictConfig)
     OmegaConf.register_new_resolver("uda_job", _job_name, replace=True)
 
 
@@ -111,6 +131,22 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     return plain
 
 
+def hparams(config: TrainConfig) -> dict[str, Any]:
+    """The settings that runs of a sweep are compared by: dotted keys, classes and enums by name; None: it has none.
+
+    Each run names those settings that only some objectives have, since TensorBoard takes the columns from one run.
+    """
+    shown: dict[str, Any] = {"seed": config.seed, **dict.fromkeys(_COMPARED_OBJECTIVE)}
+    for group in ("objective", "augment"):
+        node = getattr(config, group)
+        shown[group] = node["_target_"].split(".")[-1]
+        shown |= {f"{group}.{key}": value for key, value in node.items() if f"{group}.{key}" in shown}
+    for key in _COMPARED:
+        shown[key] = _plain(getattr(getattr(config, key.split(".")[0]), key.split(".")[1]))
+    shown["data.label_descriptions"] = config.data.label_descriptions is not None
+    return shown
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
@@ -145,6 +181,8 @@ def read_train(cfg: DictConfig) -> TrainConfig:
 
 def build(node: dict[str, Any], group: str, **arguments: Any) -> Any:
     """The object that a config node describes; a misspelt key is named."""
+    if "_target_" not in node:
+        raise UserError(f"{group}: expected a class to build, found no {group}._target_. Choose an option: {group}=….")
     try:
         return instantiate(node, **arguments)
     except InstantiationException as error:
@@ -152,7 +190,7 @@ def build(node: dict[str, Any], group: str, **arguments: Any) -> Any:
         if isinstance(cause, UserError):
             raise cause from None
         if isinstance(cause, TypeError):
-            known = list(inspect.signature(get_class(node["_target_"])).parameters)
+            known = list(inspect.signature(get_object(node["_target_"])).parameters)
             given = [key for key in node if not key.startswith("_")]
             unknown = [key for key in given if key not in known]
             required = [key for key in known if key not in given and key not in arguments]
@@ -161,14 +199,26 @@ def build(node: dict[str, Any], group: str, **arguments: Any) -> Any:
                     f"{group}.{unknown[0]}: expected a key of {node['_target_']} ({', '.join(known)}), found "
                     f"'{unknown[0]}'.{did_you_mean(unknown[0], known)} Correct or remove it."
                 ) from None
-            raise UserError(
-                f"{group}: expected all keys of {node['_target_']}, found none for {', '.join(required)}. Set them."
-            ) from None
+            if required:
+                raise UserError(
+                    f"{group}: expected all keys of {node['_target_']}, found none for {', '.join(required)}. Set them."
+                ) from None
+        reason = str(error).split(", set env var")[0]
         raise UserError(
-            f"{group}: expected a class that can be built, found: {error}. Check {group}._target_."
+            f"{group}: expected a class that can be built, found: {reason}. Check {group}._target_ and the types of "
+            f"the other values of {group}."
         ) from error
 
 
+def build_augmenter(node: dict[str, Any], lowercase: bool) -> Any:
+    """The augmentation that a config node describes; `lowercase` is for those that leave it to the tokenizer."""
+    arguments = {key: value for key, value in node.items() if key != "num_copies"}
+    if arguments.get("lowercase", True) is None:
+        arguments["lowercase"] = lowercase
+    return build(arguments, "augment")
+
+
+_HIGHEST_SEED = 2**63 - 1  # that torch takes
 _LOWEST: dict[str, float] = {
     "seed": 0,
     "data.seed": 0,
@@ -176,6 +226,7 @@ _LOWEST: dict[str, float] = {
     "data.min_characters": 0,
     "data.num_labeled": 1,
     "data.max_length": 8,
+    "model.description_scale": 0,
     "train.num_steps": 0,
     "train.batch_size": 1,
     "train.unlabeled_ratio": 1,
@@ -186,12 +237,32 @@ _LOWEST: dict[str, float] = {
     "train.warmup": 0,
     "train.weight_decay": 0,
     "train.max_grad_norm": 0,
-    "train.eval_every": 1,
+    "train.eval_every": 0,
     "train.eval_batch_size": 1,
     "train.checkpoint_every": 1,
     "train.keep_checkpoints": 1,
     "train.log_every": 1,
+    "train.calibration_folds": 2,
 }
+
+_COMPARED = (
+    "data.num_labeled",
+    "data.seed",
+    "model.name_or_path",
+    "train.num_steps",
+    "train.batch_size",
+    "train.unlabeled_ratio",
+    "train.learning_rate",
+)
+_COMPARED_OBJECTIVE = (
+    "objective.temperature",
+    "objective.threshold",
+    "objective.tsa",
+    "objective.coefficient",
+    "objective.supervised_steps",
+    "objective.alignment",
+    "objective.kept_share",
+)
 
 
 def _descriptions(value: Any) -> dict[str, list[str]] | None:
@@ -222,6 +293,10 @@ def check(config: TrainConfig) -> None:
             value = getattr(value, part)
         if value is not None and not lowest <= value < math.inf:
             raise UserError(f"{key}: expected at least {lowest}, found {value}. Set {key} to such a value.")
+    if config.seed > _HIGHEST_SEED:
+        raise UserError(f"seed: expected at most {_HIGHEST_SEED}, found {config.seed}. Set seed to such a value.")
+    if not config.name.strip():
+        raise UserError(f"name: expected a folder's name, found '{config.name}'. Set name to one.")
     if config.train.max_grad_norm == 0:
         raise UserError("train.max_grad_norm: expected a norm above 0, found 0. Set it to null to clip nothing.")
     for key in ("dropout", "attention_dropout"):
@@ -229,7 +304,7 @@ def check(config: TrainConfig) -> None:
         if share is not None and not 0 <= share < 1:
             raise UserError(f"model.{key}: expected a share in [0, 1), found {share}. Set model.{key}=0.1.")
     copies = config.augment.get("num_copies")
-    if not isinstance(copies, int) or copies < 1:
+    if not isinstance(copies, int) or isinstance(copies, bool) or copies < 1:
         raise UserError(f"augment.num_copies: expected a whole number of at least 1, found {copies!r}. Set it to 1.")
     if not isinstance(config.data.where, dict | None):
         raise UserError(
@@ -237,7 +312,14 @@ def check(config: TrainConfig) -> None:
             "data.where='{source: imdb}', or null."
         )
     config.data.label_descriptions = _descriptions(config.data.label_descriptions)
+    _check_rows(config.data)
+    _check_class_weights(config.train.class_weights)
     train = config.train
+    if train.eval_every is not None and (not train.eval_every or (train.eval_every > 1 and train.eval_every % 1)):
+        raise UserError(
+            f"train.eval_every: expected a whole number of steps, or below 1 a share of them, found "
+            f"{train.eval_every:g}. Set it to null to evaluate only at the end."
+        )
     if config.data.label_descriptions is not None and config.model.pooling is Pooling.head:
         raise UserError(
             "data.label_descriptions: expected a head on pooled features, which can start from them, found "
@@ -247,3 +329,37 @@ def check(config: TrainConfig) -> None:
         raise UserError(
             "train.select=best: expected evaluations to choose from, found train.eval_every=null. Set train.eval_every."
         )
+
+
+def _check_rows(data: DataSettings) -> None:
+    if data.test_share is not None and not 0 < data.test_share < 1:
+        raise UserError(
+            f"data.test_share: expected a share above 0 and below 1, found {data.test_share:g}. Set it to 0.2, or to "
+            "null where data.test is given."
+        )
+    if not isinstance(data.label_names, list | str | None):
+        raise UserError(
+            f"data.label_names: expected a list of labels or the path of a file of them, found {data.label_names!r}. "
+            "Give them like data.label_names='[neg, pos]', or null to take the labels of data.labeled."
+        )
+    if data.text_pair_column is not None and data.truncation is Truncation.head_tail:
+        raise UserError(
+            "data.truncation=head_tail: expected single texts, since no tokenizer keeps both ends of pairs, found "
+            f"data.text_pair_column={data.text_pair_column}. Set data.truncation=head or tail."
+        )
+    if not data.balanced and data.num_labeled is None:
+        raise UserError(
+            "data.balanced=false: expected a draw of labelled rows that it shapes, found data.num_labeled=null. Set "
+            "data.num_labeled, or data.balanced=true."
+        )
+
+
+def _check_class_weights(weights: Any) -> None:
+    given = list(weights.values()) if isinstance(weights, dict) else []
+    numbers = [value for value in given if isinstance(value, int | float) and not isinstance(value, bool)]
+    if weights in (None, "balanced") or (numbers and numbers == given and all(0 < value < math.inf for value in given)):
+        return
+    raise UserError(
+        f"train.class_weights: expected null, balanced, or a number above 0 for each label, found {weights!r}. Give "
+        "them like train.class_weights='{neg: 1, pos: 2.5}'."
+    )

@@ -25,8 +25,21 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     folder = Path(settings.run)
     trained = config.read_train(DictConfig(run_directory.read_config(folder)))
     name = config.folder_name(config.job_overrides(), ("run", "output", "precision", "batch_size")) or "own"
+    _check_pairs(settings.data or trained.data, trained.data)
     output = Path(settings.output) if settings.output is not None else folder / "evaluations" / name
     return _evaluate(settings, trained.data, folder, output)
+
+
+def _check_pairs(data: DataSettings, trained: DataSettings) -> None:
+    """A model of pairs scores pairs, one of single texts single texts."""
+    if (data.text_pair_column is None) != (trained.text_pair_column is None):
+        what, value = (
+            ("single texts", "null") if trained.text_pair_column is None else ("pairs of texts", "their column")
+        )
+        raise UserError(
+            f"data.text_pair_column: expected the rows to be {what} as in training, found "
+            f"{data.text_pair_column or 'null'}. Set data.text_pair_column to {value}."
+        )
 
 
 def _evaluate(settings: EvaluateConfig, trained: DataSettings, folder: Path, output: Path) -> dict[str, Any]:
@@ -42,7 +55,8 @@ def _evaluate(settings: EvaluateConfig, trained: DataSettings, folder: Path, out
     model, tokenizer = load_run_model(folder / "model")
     names = label_names(model)
     rows = load_test(settings.data or trained, names)
-    store = tokenize(list(rows.text), tokenizer, trained.max_length, trained.truncation, cache_dir())
+    pairs = list(rows.text_pair) if "text_pair" in rows else None
+    store = tokenize(list(rows.text), tokenizer, trained.max_length, trained.truncation, cache_dir(), pairs)
     probs = predict(move(model, process.device), store, tokenizer.pad_token_id, settings.batch_size, process)
     scores = score(probs, rows.label.to_numpy(), names)
     content = {
@@ -62,8 +76,10 @@ def _evaluate(settings: EvaluateConfig, trained: DataSettings, folder: Path, out
 
 def show(scores: dict[str, Any]) -> None:
     """The scores, over all and by class, and where they lie, on standard error."""
+    low, high = scores["accuracy_interval"]
     lines = [
-        f"\naccuracy {100 * scores['accuracy']:.2f} %   macro-F1 {100 * scores['macro_f1']:.2f} %   "
+        f"\naccuracy {100 * scores['accuracy']:.2f} % (95 %: {100 * low:.2f} – {100 * high:.2f})   "
+        f"macro-F1 {100 * scores['macro_f1']:.2f} %   "
         f"NLL {scores['nll']:.3f}   ECE {scores['ece']:.3f}   ({scores['num_rows']} test rows, {scores['precision']})",
         f"{'class':20} {'precision':>9} {'recall':>9} {'F1':>9} {'rows':>7}",
     ]

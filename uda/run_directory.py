@@ -1,17 +1,46 @@
-"""The run directory: refused, resumed or made new; the config and the split that it keeps."""
+"""The run directory: locked, refused, resumed or made new; the config and the split that it keeps."""
 
+import errno
+import fcntl
 import json
-import shutil
+import logging
+import os
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from uda.errors import UserError
-from uda.files import write_text
+from uda.files import remove, remove_leftovers, write_text
 
-_FOLDERS = ("checkpoints", "model", "tensorboard", "evaluations")
-_FILES = ("config.yaml", "split.json", "metrics.json", "predictions.parquet", "train.log")
+log = logging.getLogger(__name__)
+
+_LOCK = ".lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that knows no locks
+# metrics.json first: it says that the rest is there.
+_WRITTEN = (
+    "metrics.json",
+    "checkpoints",
+    "model",
+    "tensorboard",
+    "evaluations",
+    "calibration",
+    "reliability.png",
+    "predictions.parquet",
+    "train.log",
+    "split.json",
+    "config.yaml",
+)
+_NOT_FINITE = "not-finite-*.json"
+_NAMED = 5  # keys that a message names
+# Keys that a resumed run may change: they say what is kept and shown, and enter no number.
+_FREE = ("train.overwrite", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every")
+# Null asks for a choice (uda.choices): what stands in the folder is one, and is compared when the choice is made again.
+_CHOSEN = ("data.max_length", "train.num_steps")
 _HEADER = """\
 # To repeat this run:
 # python -m uda.train --config-dir THIS_FOLDER --config-name config hydra.run.dir=NEW_FOLDER
@@ -47,29 +76,122 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def refuse_other_config(folder: Path, wanted: dict[str, Any]) -> None:
-    """A run goes on with the config that it began with, or not at all."""
+    """A run goes on with the config that it began with, or not at all; only what enters no number may change."""
     found, expected = _flat(read_config(folder)), _flat(wanted)
-    keys = [key for key in {**found, **expected} if found.get(key) != expected.get(key)]
+    keys = [key for key in {**found, **expected} if key not in _FREE and found.get(key) != expected.get(key)]
+    keys = [key for key in keys if key not in _CHOSEN or expected.get(key) is not None]
     if keys:
-        shown = ", ".join(f"{key} ({found.get(key)!r} there, {expected.get(key)!r} now)" for key in keys[:5])
+        shown = ", ".join(f"{key} ({found.get(key)!r} there, {expected.get(key)!r} now)" for key in keys[:_NAMED])
+        more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
         raise UserError(
-            f"Expected the run in {folder} to have this configuration, found other values: {shown}. Give the old "
+            f"Expected the run in {folder} to have this configuration, found other values: {shown}{more}. Give the old "
             "values, set train.overwrite=true to start anew, or hydra.run.dir=DIR to write elsewhere."
         )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run directory, made if it is missing, for this process alone; it is free as soon as the process ends.
+
+    What a refused job made is taken away again. Raises UserError where another process holds the directory, or it
+    cannot be written.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        descriptor = _lock(folder)
+        try:
+            yield
+        finally:
+            (folder / _LOCK).unlink(missing_ok=True)
+            os.close(descriptor)
+    finally:
+        with suppress(OSError):  # not empty
+            for path in made:
+                path.rmdir()
+
+
+def _lock(folder: Path) -> int:
+    """The descriptor that holds the lock, an flock on a file of the directory."""
+    path = folder / _LOCK
+    try:
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            _take(descriptor, folder)
+            if _is_open(descriptor, path):
+                break
+            os.close(descriptor)  # its owner took it away between our calls
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"process {os.getpid()} on {platform.node()}, since {time.ctime()}".encode())
+        except OSError:
+            path.unlink()
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        raise UserError(
+            f"Expected a run directory that can be made and written, found {folder}: {error}. Make room or mend its "
+            "permissions, or set hydra.run.dir=DIR to write elsewhere."
+        ) from error
+    return descriptor
+
+
+def _take(descriptor: int, folder: Path) -> None:
+    """Lock an open file, or say who has."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = _owner(descriptor)
+        os.close(descriptor)
+        raise UserError(
+            f"Expected a run directory that no other process uses, found {folder} in use by {owner}. Wait for its end "
+            "or stop it (its next start goes on from the last checkpoint), or set hydra.run.dir=DIR to write elsewhere."
+        ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            os.close(descriptor)
+            raise
+        log.warning("%s lies on a file system without locks: let no second process use it", folder)
+
+
+def _owner(descriptor: int) -> str:
+    """Who holds the lock; a process that has just taken it is given a second to write its name."""
+    for _ in range(20):
+        if name := os.pread(descriptor, 1_000, 0):
+            return name.decode(errors="replace")
+        time.sleep(0.05)
+    return "another process"
+
+
+def _is_open(descriptor: int, path: Path) -> bool:
+    """Whether the descriptor's file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def has_checkpoint(folder: Path) -> bool:
+    """Whether a run in the folder can go on."""
+    return any((folder / "checkpoints").glob("step-*"))
 
 
 def prepare(folder: Path, config: dict[str, Any], split: dict[str, Any], overwrite: bool) -> None:
     """Make the directory ready for a run that passed all its checks: emptied, new, or the same run's."""
     if overwrite:
-        _empty(folder)
-    if (folder / "checkpoints").is_dir():
-        refuse_other_config(folder, config)
-        if _read(folder / "split.json", json.loads) != json.loads(json.dumps(split)):
-            raise UserError(
-                f"Expected to resume the run in {folder} with the rows that it began with, found other rows or texts. "
-                "Restore the data, set train.overwrite=true to start anew, or hydra.run.dir=DIR to write elsewhere."
-            )
-    folder.mkdir(parents=True, exist_ok=True)
+        for name in _WRITTEN:
+            remove(folder / name)
+    elif has_checkpoint(folder) and _read(folder / "split.json", json.loads) != json.loads(json.dumps(split)):
+        raise UserError(
+            f"Expected to resume the run in {folder} with the rows that it began with, found other rows or texts. "
+            "Restore the data, set train.overwrite=true to start anew, or hydra.run.dir=DIR to write elsewhere."
+        )
+    if not has_checkpoint(folder):
+        remove(folder / "calibration")  # of a run that may have been another one
+    for path in (folder, folder / "checkpoints"):
+        remove_leftovers(path)
+    for path in list(folder.glob(_NOT_FINITE)):  # written anew where it still holds
+        path.unlink()
     content = {"defaults": ["train_schema", "common", "_self_"], **config}
     write_text(folder / "config.yaml", _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     write_text(folder / "split.json", json.dumps(split, indent=2, ensure_ascii=False) + "\n")
@@ -86,14 +208,6 @@ def _read(path: Path, parse: Any) -> dict[str, Any]:
             "start anew, or name another run directory."
         )
     return content
-
-
-def _empty(folder: Path) -> None:
-    """Remove what a run wrote, and nothing else."""
-    for name in _FOLDERS:
-        shutil.rmtree(folder / name, ignore_errors=True)
-    for name in _FILES:
-        (folder / name).unlink(missing_ok=True)
 
 
 def _flat(node: dict[str, Any], prefix: str = "") -> dict[str, Any]:

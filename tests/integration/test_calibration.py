@@ -1,0 +1,155 @@
+"""Runs whose confidence is calibrated: on dev rows, on folds of the labelled rows, or not at all."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from huggingface_hub import ModelCard
+from PIL import Image
+from scipy.special import softmax
+
+import uda.finish
+import uda.train
+from uda.config import compose
+from uda.engine.calibration import fit_temperature
+from uda.engine.signals import Stop
+from uda.errors import UserError
+
+
+def run(overrides: list[str], folder: Path) -> dict[str, Any]:
+    uda.train.run(compose("train", [*overrides, f"hydra.run.dir={folder}"]))
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def probabilities(folder: Path) -> np.ndarray:
+    return pd.read_parquet(folder / "predictions.parquet")[["probability_neg", "probability_pos"]].to_numpy()
+
+
+@pytest.fixture
+def with_dev(tiny: list[str], review_files: Path, reviews: Any) -> list[str]:
+    """Reviews of which every fourth label is wrong, so that no temperature is right by chance."""
+    dev = reviews(40, 5, "d")
+    dev.loc[::4, "label"] = dev.loc[::4, "label"].map({"neg": "pos", "pos": "neg"})
+    dev.to_csv(review_files / "dev.csv", index=False)
+    return [*tiny, f"data.dev={review_files}/dev.csv"]
+
+
+def test_dev_rows_set_the_temperature_of_everything_that_is_written(with_dev: list[str], tmp_path: Path) -> None:
+    import torch
+    from transformers import pipeline
+
+    raw = run([*with_dev, "train.calibration=none"], tmp_path / "raw")
+    metrics = run(with_dev, tmp_path / "run")
+    calibration = metrics["calibration"]
+    assert calibration["method"] == "dev"
+    assert calibration["num_rows"] == 40
+    temperature = calibration["temperature"]
+    assert temperature != 1
+    assert calibration["interval"][0] < temperature < calibration["interval"][1]
+    assert "40 held-out rows leave the temperature uncertain" in calibration["note"]
+    # the same weights, but for the last layer
+    expected = softmax(np.log(probabilities(tmp_path / "raw").astype(float)) / temperature, axis=1)
+    np.testing.assert_allclose(probabilities(tmp_path / "run"), expected, atol=1e-5)
+    assert calibration["before"] == {key: raw["selected"][key] for key in ("nll", "ece")}
+    assert calibration["after"] == {key: metrics["selected"][key] for key in ("nll", "ece")}
+    assert metrics["final"] == raw["final"]
+    assert metrics["selected"]["accuracy"] == raw["selected"]["accuracy"]
+    texts = list(pd.read_parquet(next(tmp_path.glob("test.parquet"))).text)
+    classify = pipeline("text-classification", str(tmp_path / "run/model"), truncation=True, top_k=None)
+    with torch.inference_mode():
+        answers = [{one["label"]: one["score"] for one in answer} for answer in classify(texts)]
+    found = np.array([[answer["neg"], answer["pos"]] for answer in answers])
+    np.testing.assert_allclose(found, probabilities(tmp_path / "run"), atol=1e-5)
+
+
+def test_the_temperature_is_that_of_the_dev_rows(
+    with_dev: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(uda.finish, "fit_temperature", lambda *args: seen.append(args) or fit_temperature(*args))
+    metrics = run([*with_dev, "train.select=best"], tmp_path / "run")
+    ((probs, labels),) = seen
+    assert len(labels) == 40
+    best = next(entry for entry in metrics["evaluations"] if entry["step"] == metrics["best"]["step"])
+    assert best["set"] == "dev"
+    assert (probs.argmax(axis=1) == labels).mean() == pytest.approx(best["accuracy"])
+    assert "the same dev rows chose the weights" in metrics["calibration"]["note"]
+
+
+def test_without_dev_rows_the_log_says_that_nothing_is_calibrated(
+    tiny: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "uda"):
+        metrics = run(tiny, tmp_path / "run")
+    assert metrics["calibration"]["method"] == "none"
+    assert metrics["calibration"]["temperature"] == 1
+    assert metrics["selected"] == metrics["final"]
+    assert "train.calibration=folds" in caplog.text
+    card = ModelCard.load(tmp_path / "run/model/README.md")
+    assert "Not calibrated" in card.text
+    assert card.data.eval_results[0].metric_value == metrics["selected"]["accuracy"]
+    assert Image.open(tmp_path / "run/reliability.png").size[0] > 300
+
+
+def test_each_fold_is_answered_by_a_model_trained_without_it(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = []
+    build_training = uda.finish.build.build_training
+    monkeypatch.setattr(
+        uda.finish.build, "build_training", lambda *args: splits.append(args[1]) or build_training(*args)
+    )
+    folds = [*tiny, "train.calibration=folds", "train.calibration_folds=2"]
+    metrics = run(folds, tmp_path / "run")
+    main, *without = splits
+    held_out = [index for split in without for index in split.test.index]
+    assert sorted(held_out) == sorted(main.labeled.index)
+    for split in without:
+        assert not set(split.test.index) & set(split.labeled.index)
+        assert len(split.labeled) + len(split.test) == len(main.labeled)
+        assert split.dev is None
+    assert metrics["calibration"]["method"] == "folds"
+    assert metrics["calibration"]["num_rows"] == 8
+    assert not (tmp_path / "run/calibration").exists()
+
+
+def test_a_finished_fold_is_not_trained_again(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folds = [*tiny, "train.calibration=folds", "train.calibration_folds=2", "train.checkpoint_every=20"]
+    undisturbed = run(folds, tmp_path / "whole")
+    trained_on, calls = uda.finish._trained_on, []
+
+    def stopped_in_the_second(*args: Any) -> np.ndarray:
+        calls.append(args[-1].name)
+        if len(calls) == 2:
+            raise Stop(15)
+        return trained_on(*args)
+
+    monkeypatch.setattr(uda.finish, "_trained_on", stopped_in_the_second)
+    with pytest.raises(BaseException, match="stopped by SIGTERM") as stopped:
+        run(folds, tmp_path / "run")
+    assert stopped.value.exit_code == 143
+    resumed = run(folds, tmp_path / "run")
+    assert calls == ["fold-1", "fold-2", "fold-2"]
+    assert resumed["calibration"] == undisturbed["calibration"]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected", "found", "do"),
+    [
+        ("train.calibration=dev", "expected dev rows", "found none", "Set data.dev"),
+        ("train.calibration=folds", "labelled rows of each class", "found 4", "Lower train.calibration_folds"),
+        ("train.calibration_folds=1", "expected at least 2", "found 1", "Set train.calibration_folds"),
+    ],
+)
+def test_a_calibration_without_rows_is_refused_before_training(
+    tiny: list[str], tmp_path: Path, override: str, expected: str, found: str, do: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        run([*tiny, override], tmp_path / "run")
+    for part in (expected, found, do):
+        assert part in str(error.value)
+    assert not (tmp_path / "run").exists()

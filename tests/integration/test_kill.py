@@ -1,0 +1,167 @@
+"""`kill -9` at any moment: the same command, given again, ends with the numbers of a run that was never stopped."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from uda.config import config_dir
+
+TIMES = ("seconds", "training_seconds", "tokens_per_second")
+SETTINGS = ["train.num_steps=120", "train.checkpoint_every=4"]  # an evaluation every 8 steps
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
+
+
+def numbers(folder: Path) -> dict[str, Any]:
+    """Everything of a finished run that must not depend on when it was stopped."""
+    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    tags = [tag for tag in events.Tags()["scalars"] if not tag.startswith("speed/")]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    return {
+        "weights": (folder / "model/model.safetensors").read_bytes(),
+        "predictions": (folder / "predictions.parquet").read_bytes(),
+        "metrics": {key: value for key, value in metrics.items() if key not in TIMES},
+        "scalars": {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags},
+    }
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any], note: str) -> None:
+    for tag, points in expected["scalars"].items():
+        assert found["scalars"][tag] == points, f"{tag}; {note}"
+    for key in ("metrics", "weights", "predictions"):
+        assert found[key] == expected[key], f"{key}; {note}"
+    assert found["scalars"].keys() == expected["scalars"].keys(), note
+
+
+def left_over(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob(".*") if path.name.startswith((".writing", ".removing", ".lock"))]
+
+
+def kill_at(process: subprocess.Popen[bytes], moment: Callable[[], bool], delay: float) -> bool:
+    """Kill the process `delay` seconds after `moment` is true; whether it was still there."""
+    while not moment() and process.poll() is None:
+        time.sleep(0.0005)
+    time.sleep(delay)
+    process.kill()
+    return process.wait() == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_five_kills_leave_no_trace(tiny: list[str], tmp_path: Path) -> None:
+    """Real processes, killed at start-up, twice while they train, within a checkpoint and within the export."""
+    seed = time.time_ns() % 1_000_000
+    rng = random.Random(seed)
+
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "uda.train", *tiny, *SETTINGS, f"hydra.run.dir={folder}"]
+        with (tmp_path / "log").open("ab") as log:
+            return subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stderr=log)
+
+    folder, checkpoints = tmp_path / "killed", tmp_path / "killed/checkpoints"
+    known: set[str] = set()
+
+    def new_checkpoint() -> bool:
+        return checkpoints.is_dir() and any(path.name not in known for path in checkpoints.glob("step-*"))
+
+    moments: list[tuple[str, Callable[[], bool], float]] = [
+        ("start-up", lambda: True, rng.uniform(0, 5)),
+        ("training", new_checkpoint, rng.uniform(0, 0.4)),
+        ("checkpoint", lambda: any(checkpoints.glob(".writing-*")), rng.uniform(0, 0.005)),
+        ("training again", new_checkpoint, rng.uniform(0, 0.4)),
+        ("export", lambda: any(folder.glob(".writing-model")), rng.uniform(0, 0.01)),
+    ]
+    note = f"seed {seed}: {[(name, round(delay, 4)) for name, _, delay in moments]}"
+    for name, moment, delay in moments:
+        known = {path.name for path in checkpoints.glob("step-*")}
+        assert kill_at(start(folder), moment, delay), f"{name} was over; {note}"
+    assert start(folder).wait() == 0, (tmp_path / "log").read_text()
+    assert start(tmp_path / "whole").wait() == 0, (tmp_path / "log").read_text()
+    assert_same(numbers(folder), numbers(tmp_path / "whole"), note)
+    assert not left_over(folder)
+
+
+# Runs in one process that imports everything once; each job is a fork of it, which dies before its n-th operation on
+# a file of the run directory. Reads `folder n` a line, answers with the exit status and how many operations there were.
+FORKS = """
+import os, signal, sys
+import uda.build, uda.data.splits, uda.engine.evaluation, uda.engine.export, uda.engine.training, uda.train
+from torch.utils.tensorboard import SummaryWriter
+from uda.config import compose
+
+EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "fcntl.flock")
+
+def job(folder, number, pipe):
+    count = 0
+    def hook(event, arguments):
+        nonlocal count
+        if event not in EVENTS:
+            return
+        path = arguments[0]  # of flock and of some opens a descriptor; TensorBoard's are bytes
+        if event == "fcntl.flock" or isinstance(path, (str, bytes)) and os.fsdecode(path).startswith(folder):
+            count += 1
+            os.pwrite(pipe, str(count).encode().rjust(9), 0)
+            if count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hook)
+    uda.train.run(compose("train", [*sys.argv[1:], f"hydra.run.dir={folder}"]))
+
+for line in sys.stdin:
+    folder, number = line.split()
+    with open(folder + ".count", "w+") as counts:
+        child = os.fork()
+        if not child:
+            try:
+                job(folder, int(number), counts.fileno())
+                os._exit(0)
+            except BaseException:
+                import traceback
+                traceback.print_exc()
+                os._exit(1)
+        status = os.waitpid(child, 0)[1]
+        print(os.waitstatus_to_exitcode(status), int(counts.read() or 0), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_kill_before_any_operation_on_a_file_leaves_no_trace(tiny: list[str], tmp_path: Path) -> None:
+    """Each in a run directory of its own, at moments drawn from all that a whole run has."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", FORKS, *tiny, "train.num_steps=16", "train.checkpoint_every=5"],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=(tmp_path / "log").open("w"),
+        text=True,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+
+    def job(folder: Path, number: int) -> tuple[int, int]:
+        server.stdin.write(f"{folder} {number}\n")
+        server.stdin.flush()
+        code, count = server.stdout.readline().split()
+        return int(code), int(count)
+
+    code, total = job(tmp_path / "whole", 0)
+    assert code == 0, (tmp_path / "log").read_text()
+    expected = numbers(tmp_path / "whole")
+    seed = time.time_ns() % 1_000_000
+    for number in sorted(random.Random(seed).sample(range(1, total + 1), 6)):
+        folder = tmp_path / f"killed-{number}"
+        assert job(folder, number)[0] == -signal.SIGKILL
+        if not (folder / "metrics.json").is_file():
+            time.sleep(1.01)  # event files are read in the order of the second that they were begun in
+            assert job(folder, 0)[0] == 0, (tmp_path / "log").read_text()
+            assert not left_over(folder)
+        assert_same(numbers(folder), expected, f"seed {seed}: killed before operation {number} of {total}")
+    server.stdin.close()
+    assert server.wait() == 0

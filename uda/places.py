@@ -1,0 +1,102 @@
+"""Where `uda.predict` reads and writes: files that are whole or not there, standard input and output, signals."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, BinaryIO
+
+from uda import cli
+from uda.errors import UserError
+from uda.files import write_aside
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where rows come from and go to, and in which formats."""
+
+    input: Path | None  # None: standard input
+    output: Path | None  # None: standard output
+    input_kind: str
+    output_kind: str
+    columns: list[str]  # the text's, and for pairs the second text's
+
+    @property
+    def input_name(self) -> str:
+        """The input as messages name it."""
+        return "standard input" if self.input is None else str(self.input)
+
+
+@contextmanager
+def opened_input(name: str | None) -> Iterator[BinaryIO]:
+    """The bytes of a file, or of standard input for `-`."""
+    if name == "-":
+        yield sys.stdin.buffer
+        return
+    path = Path(str(name))
+    if not path.is_file():
+        raise UserError(f"input: expected a file at {path}, found none. Check the path, or give - for standard input.")
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise UserError(f"input: expected a file that can be read, found: {error}. Check its permissions.") from error
+    with file:
+        yield file
+
+
+def write_tables(frames: Iterator["pd.DataFrame"], places: Places) -> None:
+    """Every chunk to the output: a file that is whole or not there, or standard output as they come."""
+    from uda.data.formats import find_compression
+    from uda.data.writers import table_writer
+
+    def write_to(file: BinaryIO, compression: str | None) -> None:
+        with table_writer(file, places.output_kind, compression) as write:
+            for frame in frames:
+                write(frame)
+
+    def write_file(aside: Path) -> None:
+        assert places.output is not None
+        try:
+            with aside.open("wb") as file:
+                write_to(file, find_compression(places.output))
+        except BaseException:
+            aside.unlink(missing_ok=True)
+            raise
+
+    try:
+        if places.output is None:
+            write_to(sys.stdout.buffer, None)
+        else:
+            write_aside(places.output, write_file)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
+        raise cli.Interrupted("nobody reads standard output any more", 128 + signal.SIGPIPE) from None
+    except OSError as error:
+        where = places.output or "standard output"
+        raise UserError(f"output: expected to write {where}, found: {error}. Make room, or write elsewhere.") from error
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGINT end the work where it stands, so that what was begun is taken back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise cli.Interrupted(f"stopped by {signal.Signals(number).name}; no output was completed", 128 + number)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
