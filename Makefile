@@ -25,10 +25,10 @@ train: $(RUN) ## run the main job; overrides go into ARGS, e.g. ARGS="seed=1 obj
 	$(BIN)/python -m uda.train +experiment=imdb $(ARGS)
 
 test: $(DEV) ## run the fast tests; ARGS="-k name" selects
-	$(BIN)/python -m pytest -m "not slow" -q $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -q -n auto --dist loadfile $(ARGS)
 
 test-all: $(DEV) ## run every test, the slow ones too
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
 
 setup: $(ALL) ## install the package with every extra into .venv
 
