@@ -12,22 +12,22 @@ from uda.engine.process import Process
 from uda.objectives.base import Objective
 
 BLOCK_STEPS = 10
-NUM_BLOCKS = 4  # told at most 49 steps after a collapse began: 9 of a block that was healthy before, then four blocks
+NUM_BLOCKS = 3  # told at most 39 steps after a collapse began: 9 of a block that was healthy before, then three blocks
 _MIN_KEPT = 10  # rows of a block, below which the shares of the classes say nothing; more where `limit` is near 1
 
 
 @dataclass
 class CollapseGuard:
-    """Looks at the unlabelled rows in blocks of 10 steps, and speaks after four bad blocks in a row.
+    """Looks at the unlabelled rows in blocks of 10 steps, and speaks after three bad blocks in a row.
 
-    A block is bad where one class, whichever, has more than `limit` of the kept rows' pseudo-labels, where the mask
-    kept no row, or where it kept every row although the objective masks. What was told is told again only after a
-    block that was not bad. `sums` (the `row_counts` of the block so far, of this process) and `bad` (bad blocks in a
-    row, by kind) belong into the checkpoints.
+    A block is bad where one class has more than `limit` of the kept rows' pseudo-labels, in the block or in its steps
+    one by one (the teacher swings), where the mask kept no row, or where it kept every row although the objective
+    masks. What was told is told again only after a block that was not bad. `sums` (of the block so far, of this
+    process) and `bad` (bad blocks in a row, by kind) belong into the checkpoints.
 
     Shares are looked at where a block has at least 10 kept rows and 1 / (1 - limit). With p the largest class's share
     of the labels that is 4 / (1 - p), of which an honest teacher gives all to that class with p^(4 / (1 - p)) < 1.9 %,
-    four blocks in a row with a probability of 1e-7.
+    three blocks in a row with a probability below 1e-5.
     """
 
     label_names: list[str]
@@ -38,12 +38,18 @@ class CollapseGuard:
 
     def step(self, step: int, counts: Tensor, process: Process) -> list[str]:
         """Note a completed step (counted from 1) by its `row_counts` [4 + K]; the warnings that are due."""
-        self.sums = counts if self.sums is None else self.sums + counts
+        sums = _with_pairs(counts)
+        self.sums = sums if self.sums is None else self.sums + sums
         if step % BLOCK_STEPS:
             return []
-        rows, kept, _, _, *mix = process.context(0.0).sum(self.sums).tolist()
+        rows, kept, same, pairs, *mix = process.context(0.0).sum(self.sums).tolist()
         self.sums = None
         found = self._judged(rows, kept, mix)
+        if not found and self._swings(kept, same, pairs):
+            found["one class"] = (
+                f"nearly all pseudo-labels of a step are of one class, now of one, now of another, for "
+                f"{BLOCK_STEPS * NUM_BLOCKS} steps: the teacher answers all texts alike. {class_advice(self.objective)}"
+            )
         self.bad = {kind: self.bad.get(kind, 0) + 1 for kind in found}
         return [text for kind, text in found.items() if self.bad[kind] == NUM_BLOCKS]
 
@@ -75,13 +81,33 @@ class CollapseGuard:
                 f"right ones. {mask_advice(self.objective, looser=False)}"
             )
         largest = int(np.argmax(mix))
-        if kept >= _MIN_KEPT and (1 - self.limit) * kept >= 1 and mix[largest] > self.limit * kept:
+        if self._enough(kept) and mix[largest] > self.limit * kept:
             found["one class"] = (
                 f"{100 * mix[largest] / kept:.0f} % of the pseudo-labels are '{self.label_names[largest]}', and one "
                 f"class had above {100 * self.limit:.4g} % for {steps} steps: the teacher answers with one class. "
                 f"Unless the unlabelled rows are that one-sided: {class_advice(self.objective)}"
             )
         return found
+
+    def _enough(self, kept: float) -> bool:
+        return kept >= _MIN_KEPT and (1 - self.limit) * kept >= 1
+
+    def _swings(self, kept: float, same: float, pairs: float) -> bool:
+        """Whether the steps, one by one, are of one class by more than `limit`.
+
+        Two rows of a step have one pseudo-label with a probability of at most l^2 + (1 - l)^2 where the largest class
+        has the share l >= 1/2. Pairs, unlike the largest share, do not mistake few rows a step for one-sided ones.
+        """
+        rows_a_step = kept / BLOCK_STEPS
+        return self._enough(kept) and rows_a_step >= 3 and same > (self.limit**2 + (1 - self.limit) ** 2) * pairs
+
+
+def _with_pairs(counts: Tensor) -> Tensor:
+    """A step's `row_counts` as the guard adds them up: rows, kept rows, pairs of kept rows of one pseudo-label, all
+    pairs of kept rows, kept rows of each pseudo-label.
+    """
+    kept, mix = counts[1], counts[4:]
+    return torch.cat([torch.stack([counts[0], kept, (mix * (mix - 1)).sum(), kept * (kept - 1)]), mix])
 
 
 def share_limit(labels: np.ndarray, num_classes: int) -> float:
