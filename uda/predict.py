@@ -223,7 +223,12 @@ def _labelled(
             summary.unsure += int((probs[known].max(axis=1) < (min_confidence or 0)).sum())
             yield with_predictions(frame, probs, names, min_confidence)
             bar.set_postfix_str(f"{summary.rows} rows", refresh=False)
-            bar.update(len(frame) if total is None else max(0, stream.tell() - bar.n))
+            bar.update(len(frame) if total is None else max(0, _position(stream, total) - bar.n))
+
+
+def _position(stream: BinaryIO, total: int) -> int:
+    """How many bytes were read; what undoes the compression closes the stream at its end."""
+    return total if stream.closed else stream.tell()
 
 
 def show(summary: Summary) -> None:
