@@ -113,10 +113,10 @@ def _check_calibration(settings: TrainConfig, split: Split) -> None:
             "train.calibration=dev: expected dev rows, found none. Set data.dev, or train.calibration=folds, "
             "which holds out labelled rows."
         )
-    rarest = int(np.bincount(split.labeled.label, minlength=len(split.label_names)).min())
+    rarest = int(split.labeled.groupby("label").folded.nunique().min())
     if method is Calibration.folds and rarest < num_folds:
         raise UserError(
-            f"train.calibration=folds: expected at least train.calibration_folds={num_folds} labelled rows of each "
+            f"train.calibration=folds: expected at least train.calibration_folds={num_folds} labelled texts of each "
             f"class, found {rarest} of the rarest. Lower train.calibration_folds (2 or more), or set "
             "train.calibration=none."
         )

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from uda import build, config
 from uda.config import TrainConfig
+from uda.data.settings import DataSettings
 from uda.data.splits import Split
 from uda.engine import export
 from uda.engine.calibration import Temperature, divide_logits, fit_temperature, fold_of_rows, scaled
@@ -190,6 +191,10 @@ def _fitted(
             fitted = _noted(fitted, "the same dev rows chose the weights, so it is slightly optimistic")
     else:
         fitted = fit_temperature(*_out_of_fold(settings, split, training, progress, tokenizer))
+        if settings.train.select is Select.best:
+            fitted = _noted(fitted, "fitted to weights of the last step, not of the best one")
+        if settings.data.keep_labeled:
+            fitted = _noted(fitted, "the held-out texts were among the unlabelled ones")
     if fitted.num_rows < _FEW_HELD_OUT:
         fitted = _noted(fitted, f"{fitted.num_rows} held-out rows leave the temperature uncertain")
     log.info(
@@ -219,7 +224,7 @@ def _out_of_fold(
     """
     labels = split.labeled.label.to_numpy()
     num_folds = settings.train.calibration_folds
-    folds = fold_of_rows(list(split.labeled.raw_hash), labels, num_folds, settings.data.seed)
+    folds = fold_of_rows(list(split.labeled.folded), labels, num_folds, settings.data.seed)
     log.info(
         "calibration: %d more trainings of about %.0f s, each without a part of the %d labelled rows",
         num_folds,
@@ -258,23 +263,26 @@ def _trained_on(
     training = build.build_training(settings, split, objective, tokenizer, location, process, folder)
     progress = train(training)
     training.models.wrapped = training.models.student
+    process.accelerator.free_memory()  # it keeps every model that it prepared
     assert progress.last_probs is not None
     return progress.last_probs
 
 
 def _facts(settings: TrainConfig, split: Split, objective: Objective) -> CardFacts:
     data, model = settings.data, settings.model
-    sources = [source for source in (data.package, data.repository) if source]
-    name = sources[0] if sources else ", ".join(Path(str(one)).name for one in np.atleast_1d(data.labeled))
-    on_hub = model.package is None and not Path(model.name_or_path).exists()
+    folder = Path(model.package or model.name_or_path).expanduser()
+    on_hub = model.package is None and not folder.is_dir()
     counts = np.bincount(split.labeled.label, minlength=len(split.label_names))
-    drawn = f"{data.num_test} rows drawn from the labelled source, which training did not see"
+    labeled = _source(data, data.labeled)
+    drawn = data.num_test or f"a share of {data.test_share:g}"
     return CardFacts(
         label_names=split.label_names,
-        encoder=model.name_or_path if on_hub else Path(model.package or model.name_or_path).name,
+        encoder=model.name_or_path if on_hub else folder.resolve().name,
         base_model=model.name_or_path if on_hub else None,
-        data=name,
-        test=drawn if data.test is None else ", ".join(Path(str(one)).name for one in np.atleast_1d(data.test)),
+        labeled_data=labeled,
+        unlabeled_data=labeled if data.unlabeled is None else _source(data, data.unlabeled),
+        test_data=labeled if data.test is None else _source(data, data.test),
+        held_out=f"{drawn} of the labelled rows, which training did not see" if data.test is None else None,
         counts=[int(count) for count in counts],
         num_unlabeled=0 if objective.teacher_rows == "none" else len(split.unlabeled),
         described=data.label_descriptions is not None,
@@ -287,3 +295,8 @@ def _facts(settings: TrainConfig, split: Split, objective: Objective) -> CardFac
         standalone=model.pooling is Pooling.head,
         repeat="python -m uda.train --config-dir RUN_DIRECTORY --config-name config hydra.run.dir=NEW_FOLDER",
     )
+
+
+def _source(data: DataSettings, location: Any) -> str:
+    """What a person calls the rows of a location: the package, the data set of the hub, or the files."""
+    return data.package or data.repository or ", ".join(Path(str(one)).name for one in np.atleast_1d(location))

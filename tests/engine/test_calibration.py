@@ -108,3 +108,11 @@ def test_folds_hold_out_every_row_once_and_each_class_evenly() -> None:
     order = np.random.default_rng(0).permutation(20)
     assert fold_of_rows([hashes[row] for row in order], labels[order], 3, seed=0).tolist() == folds[order].tolist()
     assert fold_of_rows(hashes, labels, 3, seed=1).tolist() != folds.tolist()
+
+
+def test_a_text_that_stands_there_twice_is_in_one_fold_and_folds_are_even() -> None:
+    labels = np.repeat([0, 1, 2], 10)
+    hashes = [content_hash(f"{label}-{row // 2}") for label in range(3) for row in range(10)]  # each text twice
+    folds = fold_of_rows(hashes, labels, 3, seed=0)
+    assert (folds[0::2] == folds[1::2]).all()
+    assert np.bincount(folds).tolist() == [10, 10, 10]  # 15 texts: 5 a fold

@@ -1,9 +1,11 @@
 """The model card: metadata that the hub's reader takes, tables that odd label names do not break."""
 
+import html
 import re
 
 import pytest
 from huggingface_hub import ModelCard
+from markdown_it import MarkdownIt
 
 from uda.engine.card import CardFacts, code, model_card
 
@@ -32,8 +34,10 @@ def facts(**changes: object) -> CardFacts:
         "label_names": NAMES,
         "encoder": "org/encoder",
         "base_model": "org/encoder",
-        "data": "my: 'data'.csv",
-        "test": "test.csv",
+        "labeled_data": "labeled*.csv",
+        "unlabeled_data": "more.jsonl",
+        "test_data": "my: 'data'.csv",
+        "held_out": None,
         "counts": [1, 2, 3, 4],
         "num_unlabeled": 1000,
         "described": True,
@@ -61,10 +65,13 @@ def test_the_metadata_is_what_the_hub_reads() -> None:
 
 
 def test_the_numbers_stand_in_the_text() -> None:
-    text = model_card(facts(), SCORES, CALIBRATION)
-    assert "On 5000 test rows (test.csv): accuracy **83.18 %**, with a 95 % interval of 82.12 to 84.19 %" in text
-    assert "on 10 labelled rows" in text
-    assert "and 1000 unlabelled rows" in text
+    text = model_card(facts(test_data="test_1.csv"), SCORES, CALIBRATION)
+    assert (
+        "On 5000 test rows (<code>test_1.csv</code>): accuracy **83.18 %**, with a 95 % interval of 82.12 to 84.19 %"
+        in text
+    )
+    assert "on 10 labelled rows of <code>labeled&#42;.csv</code> (1 of" in text
+    assert "and 1000 unlabelled rows of <code>more.jsonl</code>." in text
     assert "divided by 2.500 (95 % interval 2.00 to 3.25)" in text
     assert "0.110 before, 0.020 after" in text
     assert "Of a text of more than 128 tokens the start is cut off." in text
@@ -77,6 +84,8 @@ def test_what_is_not_there_is_not_told() -> None:
     assert "Sentences that describe" not in text
     assert "Not calibrated" in text
     assert "import uda" in text
+    held_out = model_card(facts(held_out="a share of 0.2 of the labelled rows"), SCORES, none)
+    assert "On 5000 test rows (a share of 0.2 of the labelled rows): accuracy" in held_out
     assert "import uda" not in model_card(facts(standalone=True), SCORES, none)
 
 
@@ -90,7 +99,25 @@ def test_odd_label_names_break_neither_table_nor_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "shown"), [("a b", "a b"), ("x\n y", "x y"), ("<i>", "&lt;i&gt;"), ("a|b", "a&#124;b")]
+    ("name", "shown"),
+    [
+        ("a b", "a b"),
+        ("x\n y", "x y"),
+        ("<i>", "&lt;i&gt;"),
+        ("a|b", "a&#124;b"),
+        ("snake_case", "snake_case"),
+        ("__init__", "&#95;&#95;init&#95;&#95;"),
+    ],
 )
 def test_code(name: str, shown: str) -> None:
     assert code(name) == f"<code>{shown}</code>"
+
+
+@pytest.mark.parametrize(
+    "name", ["a*b*c", "__init__", "_a_", "`x`", "[x](y)", "![x](y)", "~~s~~", "end\\", "\\|", "<i>", "&amp;"]
+)
+def test_a_reader_of_markdown_shows_the_name_as_it_is(name: str) -> None:
+    page = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(f"| a |\n| - |\n| {code(name)} |")
+    (cell,) = re.findall(r"<td><code>(.*)</code></td>", page)
+    assert "<" not in cell
+    assert html.unescape(cell) == name

@@ -14,7 +14,8 @@ from scipy.special import softmax
 
 import uda.finish
 import uda.train
-from uda.config import compose
+from uda.config import compose, read_train
+from uda.data.splits import load_split
 from uda.engine.calibration import fit_temperature
 from uda.engine.signals import Stop
 from uda.errors import UserError
@@ -103,7 +104,16 @@ def test_each_fold_is_answered_by_a_model_trained_without_it(
     monkeypatch.setattr(
         uda.finish.build, "build_training", lambda *args: splits.append(args[1]) or build_training(*args)
     )
+    prepared, trained_on = [], uda.finish._trained_on
+
+    def counted(*args: Any) -> np.ndarray:
+        answers = trained_on(*args)
+        prepared.append(len(args[3].accelerator._models))
+        return answers
+
+    monkeypatch.setattr(uda.finish, "_trained_on", counted)
     folds = [*tiny, "train.calibration=folds", "train.calibration_folds=2"]
+    folds += ["train.select=best", "data.keep_labeled=true"]
     metrics = run(folds, tmp_path / "run")
     main, *without = splits
     held_out = [index for split in without for index in split.test.index]
@@ -114,6 +124,8 @@ def test_each_fold_is_answered_by_a_model_trained_without_it(
         assert split.dev is None
     assert metrics["calibration"]["method"] == "folds"
     assert metrics["calibration"]["num_rows"] == 8
+    assert "not of the best one; the held-out texts were among the unlabelled" in metrics["calibration"]["note"]
+    assert prepared == [0, 0]
     assert not (tmp_path / "run/calibration").exists()
 
 
@@ -141,7 +153,7 @@ def test_a_finished_fold_is_not_trained_again(tiny: list[str], tmp_path: Path, m
     ("override", "expected", "found", "do"),
     [
         ("train.calibration=dev", "expected dev rows", "found none", "Set data.dev"),
-        ("train.calibration=folds", "labelled rows of each class", "found 4", "Lower train.calibration_folds"),
+        ("train.calibration=folds", "labelled texts of each class", "found 4", "Lower train.calibration_folds"),
         ("train.calibration_folds=1", "expected at least 2", "found 1", "Set train.calibration_folds"),
     ],
 )
@@ -153,3 +165,27 @@ def test_a_calibration_without_rows_is_refused_before_training(
     for part in (expected, found, do):
         assert part in str(error.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_folds_are_of_texts_not_of_rows(tiny: list[str], review_files: Path, reviews: Any, tmp_path: Path) -> None:
+    """Four texts, each three times: two folds hold out one text of each class, three are too many."""
+    rows = pd.concat([reviews(4, 1, "l")] * 3)
+    rows.to_csv(review_files / "train.csv", index=False)
+    folds = [*tiny, "data.num_labeled=null", "train.calibration=folds"]
+    with pytest.raises(UserError, match="found 2 of the rarest"):
+        run([*folds, "train.calibration_folds=3"], tmp_path / "run")
+    split = load_split(read_train(compose("train", folds)).data)
+    folded = list(split.labeled.folded)
+    numbers = uda.finish.fold_of_rows(folded, split.labeled.label.to_numpy(), 2, 0)
+    assert len({(text, fold) for text, fold in zip(folded, numbers, strict=True)}) == 4
+    assert np.bincount(numbers).tolist() == [6, 6]
+
+
+def test_the_card_names_each_source_and_how_test_rows_were_held_out(tiny: list[str], tmp_path: Path) -> None:
+    overrides = [one for one in tiny if not one.startswith(("data.test=", "data.num_labeled="))]
+    run([*overrides, "data.test_share=0.2"], tmp_path / "run")
+    card = ModelCard.load(tmp_path / "run/model/README.md")
+    assert "On 8 test rows (a share of 0.2 of the labelled rows, which training did not see)" in card.text
+    assert "on 32 labelled rows of <code>train.csv</code>" in card.text
+    assert "and 60 unlabelled rows of <code>unlabeled.jsonl</code>." in card.text
+    assert card.data.base_model is None

@@ -119,7 +119,9 @@ def test_same_seed_same_weights_other_seed_other_weights(tiny: list[str], tmp_pa
     assert (first / "model/model.safetensors").read_bytes() != (other / "model/model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("stop_after", [2, 3, 11, 16])
+@pytest.mark.parametrize(
+    "stop_after", [pytest.param(2, marks=pytest.mark.slow), 3, 11, pytest.param(16, marks=pytest.mark.slow)]
+)
 def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     tiny: list[str], tmp_path: Path, stop_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

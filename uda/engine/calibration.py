@@ -84,10 +84,15 @@ def divide_logits(model: PreTrainedModel, temperature: float) -> None:
 
 
 def fold_of_rows(hashes: Sequence[str], labels: np.ndarray, num_folds: int, seed: int) -> np.ndarray:
-    """The fold [N] of each row, stratified: within a class rows are ranked by SHA-256 of (seed, content hash [N])."""
+    """The fold [N] of each row, stratified: the texts of a class are ranked by SHA-256 of (seed, text's hash [N]).
+
+    Rows of a class that have the same text are in the same fold: a model trained without one would know the answer.
+    """
     folds = np.empty(len(labels), dtype=np.int64)
     ranks = np.array([content_hash(sha, f"fold {seed}") for sha in hashes])
+    num_texts = 0
     for label in np.unique(labels):
-        rows = np.flatnonzero(labels == label)
-        folds[rows[np.argsort(ranks[rows], kind="stable")]] = np.arange(len(rows)) % num_folds
+        texts, number = np.unique(ranks[labels == label], return_inverse=True)
+        folds[labels == label] = (num_texts + number) % num_folds  # goes on where the last class ended: even folds
+        num_texts += len(texts)
     return folds

@@ -1,6 +1,7 @@
 """The model card: what a person has to know before they use the model."""
 
 import html
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +13,18 @@ from huggingface_hub import EvalResult, ModelCardData
 class CardFacts:
     """What the card tells that the scores do not.
 
-    encoder: the checkpoint's name or path; base_model: its name on the hub, if it has one. data: where the rows come
-    from. test: which rows were scored. counts: labelled rows of each class. repeat: the command that repeats the run.
+    encoder: the checkpoint's name or path; base_model: its name on the hub, if it has one. labeled_data,
+    unlabeled_data, test_data: where the rows come from. held_out: how the test rows were taken from the labelled ones,
+    if they were. counts: labelled rows of each class. repeat: the command that repeats the run.
     """
 
     label_names: Sequence[str]
     encoder: str
     base_model: str | None
-    data: str
-    test: str
+    labeled_data: str
+    unlabeled_data: str
+    test_data: str
+    held_out: str | None
     counts: Sequence[int]
     num_unlabeled: int
     described: bool
@@ -59,7 +63,7 @@ def _metadata(facts: CardFacts, scores: dict[str, Any]) -> str:
         EvalResult(
             task_type="text-classification",
             dataset_type="custom",
-            dataset_name=facts.data,
+            dataset_name=facts.test_data,
             metric_type=kind,
             metric_value=scores[key],
         )
@@ -78,21 +82,24 @@ def _metadata(facts: CardFacts, scores: dict[str, Any]) -> str:
 
 def _origin(facts: CardFacts) -> str:
     labels = ", ".join(f"{count} of {code(name)}" for name, count in zip(facts.label_names, facts.counts, strict=True))
-    unlabeled = f"and {facts.num_unlabeled} unlabelled rows " if facts.num_unlabeled else ""
+    unlabeled = ""
+    if facts.num_unlabeled:
+        unlabeled = f" and {facts.num_unlabeled} unlabelled rows of {code(facts.unlabeled_data)}"
     described = " Sentences that describe the labels set the classifier's start." if facts.described else ""
     kind = "pair of texts" if facts.pairs else "text"
     augmented = f", augmented by {facts.augmentation}" if facts.num_unlabeled else ""
     return (
         f"Puts a {kind} into one of {len(facts.label_names)} classes. Trained by `uda` for {facts.num_steps} steps "
         f"({facts.objective}{augmented}) from the encoder {code(facts.encoder)} on {sum(facts.counts)} labelled rows "
-        f"({labels}) {unlabeled}of {code(facts.data)}.{described}"
+        f"of {code(facts.labeled_data)} ({labels}){unlabeled}.{described}"
     )
 
 
 def _scores(facts: CardFacts, scores: dict[str, Any]) -> str:
     low, high = scores["accuracy_interval"]
+    rows = facts.held_out or code(facts.test_data)
     lines = [
-        f"On {scores['num_rows']} test rows ({facts.test}): accuracy **{100 * scores['accuracy']:.2f} %**, with a 95 % "
+        f"On {scores['num_rows']} test rows ({rows}): accuracy **{100 * scores['accuracy']:.2f} %**, with a 95 % "
         f"interval of {100 * low:.2f} to {100 * high:.2f} % from the number of test rows alone (Wilson); other draws "
         f"of the labels vary beyond that. Macro-F1 {100 * scores['macro_f1']:.2f} %, NLL {scores['nll']:.3f}.",
         "",
@@ -148,4 +155,6 @@ def _limits(facts: CardFacts, scores: dict[str, Any]) -> str:
 
 def code(text: str) -> str:
     """A text as code in Markdown and its tables: one line, nothing in it read as markup."""
-    return f"<code>{html.escape(' '.join(text.split())).replace('|', '&#124;')}</code>"
+    escaped = html.escape(" ".join(text.split()))
+    active = r"[\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # an underscore inside a word is none
+    return f"<code>{re.sub(active, lambda found: f'&#{ord(found[0])};', escaped)}</code>"
