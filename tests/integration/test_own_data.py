@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 import uda.evaluate
+import uda.predict
 import uda.train
 from uda import run_directory
 from uda.config import compose
@@ -60,9 +61,13 @@ def assert_the_pipeline_agrees(run: Path, texts: list[str], names: list[str]) ->
     from transformers import pipeline
 
     uda.evaluate.run(compose("evaluate", [f"run={run}", f"output={run}/evaluated"]))
+    pd.DataFrame({"text": texts}).to_parquet(run / "texts.parquet")
+    places = [f"run={run}", f"input={run}/texts.parquet", f"output={run}/predicted.parquet"]
+    uda.predict.run(compose("predict", places))
+    paths = [run / "predictions.parquet", run / "evaluated/predictions.parquet", run / "predicted.parquet"]
     answers = pipeline("text-classification", str(run / "model"), truncation=True, top_k=None)(texts)
-    for table in (pd.read_parquet(folder / "predictions.parquet") for folder in (run, run / "evaluated")):
-        assert list(table.columns[4:]) == [f"probability_{name}" for name in names]
+    for table in map(pd.read_parquet, paths):
+        assert list(table.columns[-len(names) :]) == [f"probability_{name}" for name in names]
         assert len(table) == len(texts)
         for row, answer in enumerate(answers):
             assert {entry["label"] for entry in answer} == set(names)
