@@ -155,6 +155,19 @@ def test_from_csv_to_every_format(trained, tmp_path, expected, to) -> None:
         assert [row["n"] for row in rows] == ["007", "1e5", "NA", None, "x", "true", "-"]
 
 
+def write_packed(path: Path, content: bytes) -> None:
+    with pa.output_stream(str(path), compression="detect") as file:
+        file.write(content)
+
+
+@pytest.mark.parametrize("name", ["in.jsonl.gz", "in.jsonl.zst"])
+def test_packed_input(trained, tmp_path, name, monkeypatch) -> None:
+    monkeypatch.setattr(uda.predict, "_CHUNK_ROWS", 2)
+    write_packed(tmp_path / name, b'{"text": "great"}\n' * 5)
+    assert run(trained, tmp_path / name, tmp_path / "out.jsonl").rows == 5
+    assert len(rows_of(tmp_path / "out.jsonl")) == 5
+
+
 @pytest.mark.parametrize("to", ["parquet", "arrow"])
 def test_types_of_parquet_are_kept(trained, tmp_path, to, monkeypatch) -> None:
     monkeypatch.setattr(uda.predict, "_CHUNK_ROWS", 1)
