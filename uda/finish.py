@@ -32,6 +32,7 @@ from uda.objectives.base import Objective
 log = logging.getLogger(__name__)
 
 _FEW_HELD_OUT = 100
+_NAMED = 5  # classes that a note names
 
 
 def finish(
@@ -186,7 +187,11 @@ def _fitted(
         probs = predict(
             training.models.student, store, training.models.pad_id, settings.train.eval_batch_size, training.process
         )
-        fitted = fit_temperature(probs, split.dev.label.to_numpy())
+        labels = split.dev.label.to_numpy()
+        fitted = fit_temperature(probs, labels)
+        if missing := [name for label, name in enumerate(split.label_names) if label not in labels]:
+            shown = ", ".join(map(repr, missing[:_NAMED])) + (", …" if len(missing) > _NAMED else "")
+            fitted = _noted(fitted, f"no dev row is of {shown}")
         if settings.train.select is Select.best:
             fitted = _noted(fitted, "the same dev rows chose the weights, so it is slightly optimistic")
     else:
@@ -196,8 +201,10 @@ def _fitted(
         if settings.data.keep_labeled:
             fitted = _noted(fitted, "the held-out texts were among the unlabelled ones")
     if fitted.num_rows < _FEW_HELD_OUT:
-        fitted = _noted(fitted, f"{fitted.num_rows} held-out rows leave the temperature uncertain")
-    log.info(
+        count = "1 held-out row leaves" if fitted.num_rows == 1 else f"{fitted.num_rows} held-out rows leave"
+        fitted = _noted(fitted, f"{count} the temperature uncertain")
+    log.log(
+        logging.WARNING if fitted.note else logging.INFO,
         "temperature %.3f (95 %%: %.2f to %.2f) from %d held-out rows%s",
         fitted.value,
         *fitted.interval,
@@ -254,6 +261,7 @@ def _trained_on(
     """The probabilities of the split's test rows, by a model of its own."""
     settings = copy.deepcopy(settings)
     settings.train.eval_every = None
+    settings.train.calibration = Calibration.none
     counts = {"num_classes": len(split.label_names), "num_unlabeled": len(split.unlabeled)}
     objective = config.build(settings.objective, "objective", **counts)
     if (weights := build.class_weights(settings, split)) is not None:
@@ -261,6 +269,7 @@ def _trained_on(
     location = model_location(settings.model)
     folder.mkdir(parents=True, exist_ok=True)
     training = build.build_training(settings, split, objective, tokenizer, location, process, folder)
+    training.evaluation.role = "held-out"
     progress = train(training)
     training.models.wrapped = training.models.student
     process.accelerator.free_memory()  # it keeps every model that it prepared

@@ -53,10 +53,17 @@ def test_two_rows_by_hand() -> None:
     assert fitted.value == pytest.approx(1 / np.log(1.5213797068045676), rel=1e-6)
 
 
-def test_where_every_row_is_right_nothing_is_changed() -> None:
-    fitted = fit_temperature(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]))
+def test_where_every_row_is_right_it_is_1_as_long_as_the_rows_allow_it() -> None:
+    """Of two rows the NLL, log(1 + e^-βl) for logit gaps l = log 9 and log 4, is 1.92 above 0 only where T > 1."""
+    probs, labels = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1])
+    fitted = fit_temperature(probs, labels)
     assert fitted.value == 1
+    assert fitted.interval == (pytest.approx(LOWEST), pytest.approx(HIGHEST))  # log 2 twice is below 1.92
     assert "no held-out row was answered wrong" in fitted.note
+    fitted = fit_temperature(np.repeat(probs, 50, axis=0), np.repeat(labels, 50))
+    assert fitted.value == fitted.interval[1] < 1
+    gaps = np.log([9, 4]) / fitted.value
+    assert 50 * np.log1p(np.exp(-gaps)).sum() == pytest.approx(1.92, abs=1e-3)
 
 
 def test_without_rows_nothing_is_changed() -> None:
@@ -65,10 +72,14 @@ def test_without_rows_nothing_is_changed() -> None:
     assert "there are no held-out rows" in fitted.note
 
 
-def test_answers_that_are_always_wrong_become_as_flat_as_is_looked_at() -> None:
-    fitted = fit_temperature(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([1, 0]))
-    assert fitted.value == pytest.approx(HIGHEST)
-    assert fitted.interval[1] == pytest.approx(HIGHEST)
+def test_answers_that_are_always_wrong_become_as_flat_as_the_rows_demand() -> None:
+    """One row changes nothing: -log 0.1 is less than 1.92 above log 2. Two demand T = 1.2 or more: -log 0.02 is not."""
+    fitted = fit_temperature(np.array([[0.9, 0.1]]), np.array([1]))
+    assert (fitted.value, fitted.interval[1]) == (1, pytest.approx(HIGHEST))
+    probs, labels = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([1, 0])
+    fitted = fit_temperature(probs, labels)
+    assert fitted.value == fitted.interval[0] > 1
+    assert _loss(probs, labels, fitted.value) - _loss(probs, labels, HIGHEST) == pytest.approx(1.92, abs=1e-6)
     assert "next to nothing" in fitted.note
 
 
@@ -77,8 +88,9 @@ def test_answers_much_too_timid_stop_at_the_lowest() -> None:
     right = rng.random(1000) < 0.99
     first = np.where(right, 0.5005, 0.4999)
     fitted = fit_temperature(np.stack([first, 1 - first], axis=1), np.zeros(1000, dtype=int))
-    assert fitted.value == pytest.approx(LOWEST)
-    assert "surer" in fitted.note
+    assert fitted.interval[0] == pytest.approx(LOWEST)
+    assert fitted.value == fitted.interval[1] < 0.1
+    assert "few were wrong" in fitted.note
 
 
 def test_scaling_probabilities_is_scaling_logits() -> None:

@@ -12,12 +12,14 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from scipy.special import softmax
 
+import uda.engine.training
 import uda.finish
 import uda.train
 from uda.config import compose, read_train
 from uda.data.splits import load_split
 from uda.engine.calibration import fit_temperature
 from uda.engine.signals import Stop
+from uda.engine.step import run_step
 from uda.errors import UserError
 
 
@@ -147,6 +149,37 @@ def test_a_finished_fold_is_not_trained_again(tiny: list[str], tmp_path: Path, m
     resumed = run(folds, tmp_path / "run")
     assert calls == ["fold-1", "fold-2", "fold-2"]
     assert resumed["calibration"] == undisturbed["calibration"]
+
+
+def test_without_checkpoints_a_stop_in_the_folds_keeps_the_training_before_them(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folds = [*tiny, "train.calibration=folds", "train.calibration_folds=2", "train.checkpoint_every=null"]
+    trained_on, calls, trained = uda.finish._trained_on, [], []
+
+    def stopped_in_the_second(*args: Any) -> np.ndarray:
+        calls.append(args[-1].name)
+        if len(calls) == 2:
+            raise Stop(15)
+        return trained_on(*args)
+
+    monkeypatch.setattr(uda.finish, "_trained_on", stopped_in_the_second)
+    monkeypatch.setattr(uda.engine.training, "run_step", lambda *args: trained.append(1) or run_step(*args))
+    with pytest.raises(BaseException, match="goes on from the checkpoint"):
+        run(folds, tmp_path / "run")
+    del trained[:]
+    with caplog.at_level(logging.INFO, "uda"):
+        run(folds, tmp_path / "run")
+    assert calls == ["fold-1", "fold-2", "fold-2"]
+    assert "held-out accuracy" in caplog.text
+    num_steps = read_train(compose("train", folds)).train.num_steps
+    assert len(trained) == num_steps  # of the second fold alone
+
+
+def test_a_class_without_dev_rows_is_named(with_dev: list[str], review_files: Path, tmp_path: Path) -> None:
+    dev = pd.read_csv(review_files / "dev.csv")
+    dev[dev.label == "pos"].to_csv(review_files / "dev.csv", index=False)
+    assert "no dev row is of 'neg'" in run(with_dev, tmp_path / "run")["calibration"]["note"]
 
 
 @pytest.mark.parametrize(

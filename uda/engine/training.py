@@ -26,7 +26,7 @@ from uda.engine.collapse import CollapseGuard, share_limit
 from uda.engine.evaluation import predict, probabilities, score
 from uda.engine.optimizer import learning_rate_factor, make_optimizer, steps_of
 from uda.engine.process import Process
-from uda.engine.settings import TrainSettings
+from uda.engine.settings import Calibration, TrainSettings
 from uda.engine.signals import Stop, noted_signals
 from uda.engine.step import Models, StepOutcome, label_rows, run_step
 from uda.engine.tracking import SamplePair, Tracker
@@ -158,6 +158,7 @@ def train(run: Training) -> Progress:
                 _show_samples(run, progress.step, tracker)
             signal_number = process.highest(note.number)
             due = settings.checkpoint_every and (last or progress.step % settings.checkpoint_every == 0)
+            due = due or (last and settings.calibration is Calibration.folds)  # which may be interrupted
             if due or signal_number:
                 guarded = guard.state(process)
                 if process.is_main:
