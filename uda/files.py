@@ -37,7 +37,7 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """A text file, whole or as it was before."""
-    write_aside(path, lambda aside: aside.write_text(text))
+    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def remove(path: Path) -> None:

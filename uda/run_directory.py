@@ -199,7 +199,7 @@ def prepare(folder: Path, config: dict[str, Any], split: dict[str, Any], overwri
 
 def _read(path: Path, parse: Any) -> dict[str, Any]:
     try:
-        content = parse(path.read_text())
+        content = parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         content = error
     if not isinstance(content, dict):

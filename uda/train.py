@@ -149,6 +149,7 @@ def _train(
 def show(result: Result, overrides: list[str]) -> None:
     """The scores, where they lie, and what to try next, on standard error. `overrides`: what was typed."""
     scores, folder = result.selected, result.run_dir
+    shown = _shorter(str(folder))
     low, high = scores["accuracy_interval"]
     python = "python" if shutil.which("python") == sys.executable else _shorter(sys.executable)
     mine = "uda_files" if "+experiment=files" in overrides else "uda_weak_start"
@@ -159,11 +160,11 @@ def show(result: Result, overrides: list[str]) -> None:
         f"macro-F1 {100 * scores['macro_f1']:.2f} %   "
         f"NLL {scores['nll']:.3f}   ECE {scores['ece']:.3f}   "
         f"({scores['num_rows']} test rows, step {scores['step']})\n"
-        f"run directory: {folder}\n\n"
+        f"run directory: {shown}\n\n"
         f"next:\n"
         f"  {python} -m uda.train {shlex.join([*other, f'objective={baseline}'])}\n"
-        f"  {python} -m uda.evaluate run={folder}\n"
-        f"  {python} -m tensorboard.main --logdir {folder.parent}",
+        f"  {python} -m uda.evaluate {shlex.quote(f'run={shown}')}\n"
+        f"  {python} -m tensorboard.main --logdir {shlex.quote(_shorter(str(folder.parent)))}",
         file=sys.stderr,
     )
 

@@ -103,7 +103,12 @@ def test_train_evaluate_and_sweep_from_the_command_line(tiny, tmp_path) -> None:
     done = command("train", *tiny, "hydra.run.dir=first", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    for line in ("accuracy ", "run directory: ", "-m uda.evaluate run=", "-m tensorboard.main --logdir "):
+    for line in (
+        "accuracy ",
+        "run directory: first\n",
+        "-m uda.evaluate run=first\n",
+        "-m tensorboard.main --logdir .\n",
+    ):
         assert line in done.stderr
     assert command("train", *tiny, "hydra.run.dir=first", cwd=tmp_path).returncode == 2
     done = command("evaluate", "run=first", cwd=tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -306,3 +307,16 @@ def _poison(models, decay: float) -> None:
 
 def test_stop_knows_its_exit_code() -> None:
     assert [Stop(number).exit_code for number in (2, 15)] == [130, 143]
+
+
+def test_the_page_about_run_directories_names_every_key_of_metrics(tiny: list[str], tmp_path: Path) -> None:
+    metrics = json.loads(
+        (uda.train.run(compose("train", [*tiny, f"hydra.run.dir={tmp_path}/run"])).run_dir / "metrics.json").read_text()
+    )
+    page = (Path(__file__).parents[2] / "docs/run-directory.md").read_text(encoding="utf-8").split("## metrics.json")[1]
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    named = [key for row in rows for key in re.findall(r"`(\w+)`", row)]
+    table = set(named) - {"auto", "dev", "folds", "none"}  # of the table about calibration
+    assert table == set(metrics)
+    for key in [*metrics["selected"], *metrics["calibration"]]:
+        assert f"`{key}`" in page or key == "before" or key == "after", key

@@ -24,7 +24,7 @@ def export_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedToke
     def write(aside: Path) -> None:
         model.save_pretrained(aside)
         tokenizer.save_pretrained(aside)
-        (aside / "README.md").write_text(card)
+        (aside / "README.md").write_text(card, encoding="utf-8")
 
     write_aside(folder, write)
 

@@ -117,7 +117,7 @@ def reliability_figure(panels: Sequence[tuple[str, np.ndarray, np.ndarray]]) -> 
     Bars that end below the diagonal are answers surer than they are right. Source: Guo et al. 2017, figure 1.
     """
     figure = Figure(figsize=(4.6 * len(panels), 5.2), dpi=110, layout="constrained")
-    grid = figure.subplots(2, len(panels), squeeze=False, sharex=True, height_ratios=[3.4, 1])
+    grid = figure.subplots(2, len(panels), squeeze=False, sharex=True, sharey="row", height_ratios=[3.4, 1])
     for column, (title, probs, labels) in enumerate(panels):
         rows, right, sums = reliability_bins(probs, labels)
         filled = rows > 0
