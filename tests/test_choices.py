@@ -73,6 +73,8 @@ def test_unknown_tokens_are_counted(tiny_bert) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    assert choices.text_lengths(["the, film.", "the film"], tokenizer).tokens_per_word == (4 + 2) / (2 + 2)
+    assert choices.text_lengths(["film" * 10], tokenizer).tokens_per_word == 0  # no white space parts words
     lengths = choices.text_lengths(["the film фильм"], tokenizer)
     assert lengths.counts.tolist() == [5]
     assert lengths.unknown_share == pytest.approx(0.2)

@@ -76,6 +76,8 @@ def test_the_run_directory_tells_jobs_apart() -> None:
         "outputs/imdb/uda_weak_start-seed0-data.labeled=a_b_c.csv-train.num_steps=5-29a38e5b"
     )
     assert job_name("+experiment=imdb", "name=mine", "train.overwrite=true") == "outputs/mine/uda_weak_start-seed0"
+    neutral = ("train.checkpoint_every=5", "train.keep_checkpoints=1", "train.log_every=50")
+    assert job_name("+experiment=imdb", *neutral) == "outputs/imdb/uda_weak_start-seed0"  # so a run can go on with them
     assert not GlobalHydra.instance().is_initialized()
 
 

@@ -36,7 +36,8 @@ _UNBALANCED = 1.5  # rows of the largest class for one of the smallest
 def check_processes(settings: TrainConfig, process: Process) -> None:
     """Refuse what cannot be spread over several processes, or repeated in one."""
     data = settings.data
-    if "-" in (data.labeled, data.unlabeled, data.test, data.dev) and (process.count > 1 or config.is_multirun()):
+    locations = [np.atleast_1d(where) for where in (data.labeled, data.unlabeled, data.test, data.dev)]
+    if any("-" in where for where in locations) and (process.count > 1 or config.is_multirun()):
         raise UserError(
             "Expected files, which several processes and the jobs of a sweep can all read, found standard input (-). "
             "Write its rows to a file and name that."
@@ -96,7 +97,7 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
             f"train.micro_batch_size={settings.train.micro_batch_size}. Set train.micro_batch_size=null."
         )
     _warn_of_alignment(settings, split)
-    _check_calibration(settings, split)
+    calibration(settings, split)
     descriptions = settings.data.label_descriptions
     if descriptions is not None and set(descriptions) != set(split.label_names):
         raise UserError(
@@ -105,8 +106,10 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
         )
 
 
-def _check_calibration(settings: TrainConfig, split: Split) -> None:
-    """Refuse a calibration for which there are no rows."""
+def calibration(settings: TrainConfig, split: Split) -> tuple[Calibration, int]:
+    """The method of calibration and its folds: `auto` takes the dev rows, or else as many folds as the labelled rows
+    bear; none where a class has one text alone. Raises UserError for a method for which there are no rows.
+    """
     method, num_folds = settings.train.calibration, settings.train.calibration_folds
     if method is Calibration.dev and split.dev is None:
         raise UserError(
@@ -120,6 +123,11 @@ def _check_calibration(settings: TrainConfig, split: Split) -> None:
             f"class, found {rarest} of the rarest. Lower train.calibration_folds (2 or more), or set "
             "train.calibration=none."
         )
+    if method is not Calibration.auto:
+        return method, num_folds
+    if split.dev is not None:
+        return Calibration.dev, num_folds
+    return (Calibration.folds, min(num_folds, rarest)) if rarest > 1 else (Calibration.none, num_folds)
 
 
 def class_weights(settings: TrainConfig, split: Split) -> list[float] | None:
@@ -134,7 +142,7 @@ def class_weights(settings: TrainConfig, split: Split) -> list[float] | None:
         counts = np.bincount(split.labeled.label, minlength=len(names))
         weights = (counts.sum() / (len(names) * counts)).tolist()
     else:
-        by_name = {str(name): float(weight) for name, weight in wanted.items()}
+        by_name = {config.label_key(name): float(weight) for name, weight in wanted.items()}
         if set(by_name) != set(names):
             raise UserError(
                 f"train.class_weights: expected a weight for each of the labels {names}, found them for "

@@ -27,14 +27,19 @@ _CPU_TOKENS = 12_800  # steps * max_length for a core
 _CORES = 16  # beyond which a CPU run gets no faster
 _CUDA_STEPS = 3_000
 _UNKNOWN_SHARE = 0.05  # of tokens; above it the tokenizer is not made for the language
+_PIECES = 1.8  # tokens a word; above it the words are in pieces, as those of another language are
+_WORD_LENGTH = 12  # characters; above it white space does not part words, as in Chinese
 
 
 @dataclass(frozen=True)
 class TextLengths:
-    """Tokens of a sample of the texts: their numbers, special tokens included, and the share that is unknown."""
+    """Tokens of a sample of the texts: their numbers, special tokens included, the share that is unknown, and how many
+    a word has; 0 where white space does not part words.
+    """
 
     counts: np.ndarray
     unknown_share: float
+    tokens_per_word: float
 
 
 def choose(
@@ -64,6 +69,13 @@ def choose(
             "them; choose an encoder of their language with model=local model.name_or_path=…",
             100 * lengths.unknown_share,
             settings.model.name_or_path,
+        )
+    elif lengths.tokens_per_word > _PIECES:
+        log.warning(
+            "the tokenizer of %s cuts a word of the texts into %.1f pieces on average: if they are not in its "
+            "language, choose an encoder of theirs with model=local model.name_or_path=…",
+            settings.model.name_or_path,
+            lengths.tokens_per_word,
         )
     if settings.data.max_length is None:
         length, reason = max_length(lengths.counts, positions, device)
@@ -99,7 +111,11 @@ def text_lengths(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> TextLe
     rows = tokenizer(texts, truncation=False, padding=False, verbose=False)["input_ids"]
     counts = np.array([len(row) for row in rows])
     unknown = sum(row.count(tokenizer.unk_token_id) for row in rows) if tokenizer.unk_token_id is not None else 0
-    return TextLengths(counts, unknown / counts.sum())
+    words = [len(text.split()) for text in texts]
+    parted = sum(map(len, texts)) <= _WORD_LENGTH * max(sum(words), 1)
+    special = tokenizer.num_special_tokens_to_add()
+    pieces = (counts.sum() - special * len(texts)) / max(sum(words), 1) if parted else 0.0
+    return TextLengths(counts, unknown / counts.sum(), pieces)
 
 
 def max_length(counts: np.ndarray, positions: int | None, device: str) -> tuple[int, str]:

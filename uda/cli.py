@@ -3,18 +3,22 @@
 import logging
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from types import FrameType
 from typing import Any, NoReturn, get_args, get_origin, get_type_hints
 
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -51,6 +55,7 @@ def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
     register()
     log_to_stderr()
+    sys.argv[1:] = [taken_literally(argument) for argument in sys.argv[1:]]
     failures: list[str] = []
     jobs = 0
 
@@ -66,7 +71,8 @@ def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) 
             return None
 
     try:
-        hydra.main(version_base="1.3", config_path=str(config_dir().resolve()), config_name=command)(guarded)()
+        with signals_interrupt():
+            hydra.main(version_base="1.3", config_path=str(config_dir().resolve()), config_name=command)(guarded)()
     except Interrupted as error:
         _end(str(error), error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
@@ -79,13 +85,52 @@ def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) 
             "permissions, or set hydra.run.dir=DIR to write elsewhere.",
             2,
         )
-    except ValueError as error:
+    except (ValueError, AssertionError) as error:
         if jobs:
             raise
-        _end(_general(str(error)), 2)  # Hydra's own complaint about an override
+        _end(explain(error, schema), 2)  # Hydra's own complaint about an override
     if failures:
         head = f"{len(failures)} of {jobs} jobs failed:\n" if jobs > 1 else ""
         _end(head + "\n".join(failures), 2)
+
+
+def taken_literally(argument: str) -> str:
+    """An override of the command line whose value Hydra's grammar cannot read, such as a path with `=` or an umlaut,
+    with that value in quotes; all others as they are.
+    """
+    key, equals, value = argument.partition("=")
+    if not equals or argument.startswith("-") or not value or value[0] in "[{":
+        return argument
+    parser = OverridesParser.create()
+    try:
+        parser.parse_override(argument)
+    except HydraException:
+        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        quoted = f"{key}='{quoted}'"
+        try:
+            parser.parse_override(quoted)
+        except HydraException:
+            return argument  # the key is at fault
+        return quoted
+    return argument
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGINT end the work where it stands, by `Interrupted`, so that what was begun can be taken back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(f"stopped by {signal.Signals(number).name}", 128 + number)
+
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _remove_empty(folder: Path) -> None:
@@ -111,13 +156,15 @@ def explain(error: Exception, schema: type) -> str:
     detail = " ".join(str(cause).split("\n    full_key")[0].split()) if cause is not None else ""
     if match := re.search(r"Could not override '([^']+)'", text):
         key, known = match[1], known_keys(schema)
+        if key == "experiment":
+            return "experiment: expected it with a plus, since it is added to the config. Write +experiment=NAME."
         near = " Other options of its group have it." if key in known else did_you_mean(key, known)
         return (
             f"Expected a key and a value that the config has, found '{key}'{f' ({detail})' if detail else ''}.{near} "
             "See all keys with --cfg job."
         )
     if match := re.match(r"Error merging override [+]*([\w.]+)=(.*)$", text):
-        key, value = match.groups()
+        key, value = match[1], match[2].strip("'")
         wanted, values = _wanted(schema, key)
         return (
             f"{key}: expected {wanted}, found '{value}'.{did_you_mean(value, values)} Set {key} to such a value, or "
@@ -131,6 +178,11 @@ def explain(error: Exception, schema: type) -> str:
             f"{group}={name}: expected one of {', '.join(choices)}, found '{name}'.{did_you_mean(name, choices)} "
             f"Choose one of them."
         )
+    if "Unexpected type for root: NoneType" in text:
+        return (
+            "data: expected a group before its keys are set, found data=null, the run's own test rows. Add a group: "
+            "data=files data.test=FILE."
+        )
     return _general(text + (f" ({detail})" if detail and detail not in text else ""))
 
 
@@ -138,7 +190,8 @@ def _general(reason: str) -> str:
     """A message for what we have no words of our own for."""
     return (
         f"The configuration does not fit: expected overrides such as group=option or key=value, found: {reason}. "
-        "Correct the command line; --help names the groups and their options, --cfg job all keys."
+        "Correct the command line: --help names the groups and their options, --cfg job all keys. Values with special "
+        """characters go in two pairs of quotes: 'key="value"', and in a list 'key=["one","two"]'."""
     )
 
 
@@ -197,7 +250,7 @@ def log_kept() -> Iterator[Callable[[Path], None]]:
     handlers: list[logging.Handler] = [kept]
 
     def write_to(path: Path) -> None:
-        file = logging.FileHandler(path)
+        file = logging.FileHandler(path, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         root.addHandler(file)
         root.removeHandler(kept)

@@ -21,6 +21,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from uda.data.settings import DataSettings, Truncation
 from uda.engine.settings import ModelSettings, Pooling, Precision, Select, TrainSettings
 from uda.errors import UserError, did_you_mean
+from uda.run_directory import FREE_KEYS
 
 _MAX_NAME = 160  # a folder's name has at most 255 bytes
 
@@ -102,7 +103,7 @@ def compose(command: str, overrides: list[str]) -> DictConfig:
 def _job_name(*, _root_: DictConfig) -> str:
     """`<objective>-seed<seed>` plus the other overrides."""
     hydra = _root_.hydra
-    others = folder_name(hydra.overrides.task, ("objective", "seed", "name", "experiment", "train.overwrite"))
+    others = folder_name(hydra.overrides.task, ("objective", "seed", "name", "experiment", *FREE_KEYS))
     return f"{hydra.runtime.choices.get('objective', 'run')}-seed{_root_.seed}{f'-{others}' if others else ''}"
 
 
@@ -158,6 +159,16 @@ def _plain(value: Any) -> Any:
 def job_overrides() -> list[str]:
     """The overrides of this job of the command line; none when called from Python."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def primary_config() -> str:
+    """The name of the yaml file that this job of the command line was composed from: `train`, or a run's `config`."""
+    return str(HydraConfig.get().job.config_name) if HydraConfig.initialized() else "train"
+
+
+def is_standard_input(overrides: Sequence[str]) -> bool:
+    """Whether one of the overrides names standard input."""
+    return any(override.partition("=")[2] in ("-", "[-]") for override in overrides)
 
 
 def is_multirun() -> bool:
@@ -265,12 +276,17 @@ _COMPARED_OBJECTIVE = (
 )
 
 
+def label_key(name: Any) -> str:
+    """A label that is a key of the config, as rows have it: YAML's true and 1 are 'true' and '1'."""
+    return str(name).lower() if isinstance(name, bool) else str(name)
+
+
 def _descriptions(value: Any) -> dict[str, list[str]] | None:
     """Label descriptions as lists of sentences."""
     if value is None:
         return None
     lists = (
-        {str(name): [item] if isinstance(item, str) else item for name, item in value.items()}
+        {label_key(name): [item] if isinstance(item, str) else item for name, item in value.items()}
         if (isinstance(value, dict))
         else {}
     )
@@ -297,6 +313,11 @@ def check(config: TrainConfig) -> None:
         raise UserError(f"seed: expected at most {_HIGHEST_SEED}, found {config.seed}. Set seed to such a value.")
     if not config.name.strip():
         raise UserError(f"name: expected a folder's name, found '{config.name}'. Set name to one.")
+    if config.train.warmup > 1 and config.train.warmup % 1:
+        raise UserError(
+            f"train.warmup: expected a whole number of steps, or below 1 a share of them, found "
+            f"{config.train.warmup:g}. Correct it."
+        )
     if config.train.max_grad_norm == 0:
         raise UserError("train.max_grad_norm: expected a norm above 0, found 0. Set it to null to clip nothing.")
     for key in ("dropout", "attention_dropout"):

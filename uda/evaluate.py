@@ -1,6 +1,7 @@
 """`python -m uda.evaluate`: the model of a run, scored on the test rows of any data."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,9 @@ def _evaluate(settings: EvaluateConfig, trained: DataSettings, folder: Path, out
     process = Process.start(settings.precision)
     model, tokenizer = load_run_model(folder / "model")
     names = label_names(model)
-    rows = load_test(settings.data or trained, names)
+    data = replace(settings.data, cleaning=trained.cleaning) if settings.data is not None else trained
+    rows = load_test(data, names)
+    run_directory.compare_rows(folder, list(rows.raw_hash), own=settings.data is None)
     pairs = list(rows.text_pair) if "text_pair" in rows else None
     store = tokenize(list(rows.text), tokenizer, trained.max_length, trained.truncation, cache_dir(), pairs)
     probs = predict(move(model, process.device), store, tokenizer.pad_token_id, settings.batch_size, process)

@@ -60,12 +60,14 @@ def finish(
     calibration = {
         "method": method.value,
         "temperature": temperature.value,
-        "interval": list(temperature.interval),
+        "interval": None if method is Calibration.none else list(temperature.interval),
         "num_rows": temperature.num_rows,
         "note": temperature.note,
         "before": {key: chosen[key] for key in ("nll", "ece")},
         "after": {key: selected[key] for key in ("nll", "ece")},
     }
+    if unseen := [name for index, name in enumerate(names) if index not in calibrated.argmax(axis=1)]:
+        log.warning("no test row is answered %s: the model has not learnt these classes", _some(unseen))
     _log_gain(progress, supervised_steps(training.objective, settings.train.num_steps))
     num_tokens = int(process.gather_rows(np.array([progress.num_tokens])).sum())
     metrics = {
@@ -110,15 +112,19 @@ def _log_gain(progress: Progress, boundary: int) -> None:
     if before is None or boundary == progress.step:
         return
     after = progress.evaluations[-1]
+    low, _ = after["accuracy_interval"]
+    verdict = ""
+    if after["accuracy"] <= before["accuracy"]:
+        verdict = ": here they did not help; compare a run with objective=supervised"
+    elif low <= before["accuracy"]:
+        verdict = f": {after['num_rows']} rows cannot tell whether that is a gain"
     log.info(
         "%s accuracy after %d steps on the labelled rows alone %.2f %%, with the unlabelled rows %.2f %%%s",
         after["set"],
         boundary,
         100 * before["accuracy"],
         100 * after["accuracy"],
-        ""
-        if after["accuracy"] > before["accuracy"]
-        else ": here they did not help; compare a run with objective=supervised",
+        verdict,
     )
 
 
@@ -170,16 +176,9 @@ def _fitted(
     tokenizer: PreTrainedTokenizerBase,
 ) -> tuple[Calibration, Temperature]:
     """The method of calibration that was meant, and its temperature for the student as it is."""
-    method = settings.train.calibration
-    if method is Calibration.auto:
-        method = Calibration.none if split.dev is None else Calibration.dev
-        if method is Calibration.none:
-            log.info(
-                "confidence is not calibrated: there are no dev rows (data.dev), and train.calibration=folds, which "
-                "needs none, trains %d times more",
-                settings.train.calibration_folds,
-            )
+    method, num_folds = build.calibration(settings, split)
     if method is Calibration.none:
+        log.info("confidence is not calibrated: dev rows (data.dev) or train.calibration=folds would do it")
         return method, Temperature(1.0, (1.0, 1.0), 0)
     if method is Calibration.dev:
         assert split.dev is not None
@@ -190,12 +189,11 @@ def _fitted(
         labels = split.dev.label.to_numpy()
         fitted = fit_temperature(probs, labels)
         if missing := [name for label, name in enumerate(split.label_names) if label not in labels]:
-            shown = ", ".join(map(repr, missing[:_NAMED])) + (", …" if len(missing) > _NAMED else "")
-            fitted = _noted(fitted, f"no dev row is of {shown}")
+            fitted = _noted(fitted, f"no dev row is of {_some(missing)}")
         if settings.train.select is Select.best:
             fitted = _noted(fitted, "the same dev rows chose the weights, so it is slightly optimistic")
     else:
-        fitted = fit_temperature(*_out_of_fold(settings, split, training, progress, tokenizer))
+        fitted = fit_temperature(*_out_of_fold(num_folds, settings, split, training, progress, tokenizer))
         if settings.train.select is Select.best:
             fitted = _noted(fitted, "fitted to weights of the last step, not of the best one")
         if settings.data.keep_labeled:
@@ -214,11 +212,16 @@ def _fitted(
     return method, fitted
 
 
+def _some(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:_NAMED])) + (", …" if len(names) > _NAMED else "")
+
+
 def _noted(fitted: Temperature, note: str) -> Temperature:
     return dataclasses.replace(fitted, note="; ".join(part for part in (fitted.note, note) if part))
 
 
 def _out_of_fold(
+    num_folds: int,
     settings: TrainConfig,
     split: Split,
     training: Training,
@@ -230,10 +233,10 @@ def _out_of_fold(
     A fold that is finished is stored, one that was interrupted goes on from its own checkpoint.
     """
     labels = split.labeled.label.to_numpy()
-    num_folds = settings.train.calibration_folds
     folds = fold_of_rows(list(split.labeled.folded), labels, num_folds, settings.data.seed)
     log.info(
-        "calibration: %d more trainings of about %.0f s, each without a part of the %d labelled rows",
+        "calibration: %d more trainings of about %.0f s, each without a part of the %d labelled rows, as there are no "
+        "dev rows (data.dev); train.calibration=none goes without",
         num_folds,
         progress.seconds,
         len(labels),
@@ -283,7 +286,7 @@ def _facts(settings: TrainConfig, split: Split, objective: Objective) -> CardFac
     on_hub = model.package is None and not folder.is_dir()
     counts = np.bincount(split.labeled.label, minlength=len(split.label_names))
     labeled = _source(data, data.labeled)
-    drawn = data.num_test or f"a share of {data.test_share:g}"
+    drawn = data.num_test or f"a share of {data.test_share}"
     return CardFacts(
         label_names=split.label_names,
         encoder=model.name_or_path if on_hub else folder.resolve().name,

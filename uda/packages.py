@@ -27,7 +27,8 @@ def package_path(distribution: str, path: str, sha256: dict[str, str]) -> Path:
     for name in (path, *sha256):
         if not Path(str(files.locate_file(name))).exists():
             raise UserError(
-                f"Expected {name} inside the pip package '{distribution}'; version {files.version} has none. {_INSTALL}"
+                f"Expected {name} inside the pip package '{distribution}'; version {files.version} has none. For "
+                f"a file of your own choose +experiment=files (or data=files, model=local). {_INSTALL}"
             )
     for name, expected in sha256.items():
         actual = file_sha256(Path(str(files.locate_file(name))))

@@ -3,12 +3,10 @@
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, BinaryIO
 
 from uda import cli
@@ -82,21 +80,3 @@ def write_tables(frames: Iterator["pd.DataFrame"], places: Places) -> None:
     except OSError as error:
         where = places.output or "standard output"
         raise UserError(f"output: expected to write {where}, found: {error}. Make room, or write elsewhere.") from error
-
-
-@contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGINT end the work where it stands, so that what was begun is taken back."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        raise cli.Interrupted(f"stopped by {signal.Signals(number).name}; no output was completed", 128 + number)
-
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

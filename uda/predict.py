@@ -15,7 +15,7 @@ from uda import cli, config, run_directory
 from uda.config import PredictConfig
 from uda.data.settings import DataSettings
 from uda.errors import UserError, did_you_mean
-from uda.places import Places, opened_input, signals_interrupt, write_tables
+from uda.places import Places, opened_input, write_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,9 +47,10 @@ def run(cfg: DictConfig) -> Summary:
     assert isinstance(settings, PredictConfig)
     _check(settings)
     assert settings.run is not None
+    settings.input, settings.output = (os.path.expanduser(str(one)) for one in (settings.input, settings.output))
     folder = Path(settings.run)
     trained = config.read_train(DictConfig(run_directory.read_config(folder)))
-    with signals_interrupt(), opened_input(settings.input) as stream:
+    with cli.signals_interrupt(), opened_input(settings.input) as stream:
         places = _places(settings, trained.data, stream)
         return _predict(settings, trained.data, folder, places, stream)
 
@@ -235,7 +236,7 @@ def show(summary: Summary) -> None:
     """How many rows, how fast, and the share of each class, on standard error."""
     known = max(1, summary.rows - summary.blank)
     shares = ", ".join(f"{name} {100 * count / known:.1f} %" for name, count in summary.classes.items())
-    rest = f"; below min_confidence {summary.unsure}" if summary.unsure else ""
+    rest = f"; {summary.unsure} of them left without a prediction, below min_confidence" if summary.unsure else ""
     rate = summary.rows / max(summary.seconds, 1e-9)
     print(f"{summary.rows} rows, {rate:.1f} rows/s: {shares}{rest}", file=sys.stderr)
 

@@ -19,6 +19,8 @@ from uda.files import remove, remove_leftovers, write_text
 
 log = logging.getLogger(__name__)
 
+# Keys that a resumed run may change: they say what is kept and shown, and enter no number.
+FREE_KEYS = ("train.overwrite", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every")
 _LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that knows no locks
 # metrics.json first: it says that the rest is there.
@@ -37,8 +39,6 @@ _WRITTEN = (
 )
 _NOT_FINITE = "not-finite-*.json"
 _NAMED = 5  # keys that a message names
-# Keys that a resumed run may change: they say what is kept and shown, and enter no number.
-_FREE = ("train.overwrite", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every")
 # Null asks for a choice (uda.choices): what stands in the folder is one, and is compared when the choice is made again.
 _CHOSEN = ("data.max_length", "train.num_steps")
 _HEADER = """\
@@ -78,15 +78,18 @@ def read_config(folder: Path) -> dict[str, Any]:
 def refuse_other_config(folder: Path, wanted: dict[str, Any]) -> None:
     """A run goes on with the config that it began with, or not at all; only what enters no number may change."""
     found, expected = _flat(read_config(folder)), _flat(wanted)
-    keys = [key for key in {**found, **expected} if key not in _FREE and found.get(key) != expected.get(key)]
-    keys = [key for key in keys if key not in _CHOSEN or expected.get(key) is not None]
-    if keys:
+    if keys := _other_keys(found, expected):
         shown = ", ".join(f"{key} ({found.get(key)!r} there, {expected.get(key)!r} now)" for key in keys[:_NAMED])
         more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
         raise UserError(
             f"Expected the run in {folder} to have this configuration, found other values: {shown}{more}. Give the old "
             "values, set train.overwrite=true to start anew, or hydra.run.dir=DIR to write elsewhere."
         )
+
+
+def _other_keys(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
+    keys = [key for key in {**found, **expected} if key not in FREE_KEYS and found.get(key) != expected.get(key)]
+    return [key for key in keys if key not in _CHOSEN or expected.get(key) is not None]
 
 
 @contextmanager
@@ -171,14 +174,37 @@ def _is_open(descriptor: int, path: Path) -> bool:
         return False
 
 
+def compare_rows(folder: Path, hashes: list[str], own: bool) -> None:
+    """Refuse a run's own test rows where they are others by now; warn of rows that the run was trained on.
+
+    hashes: the content hashes of the rows that are evaluated. own: they are said to be the run's own test rows.
+    """
+    split = _read(folder / "split.json", json.loads)
+    if own and hashes != [row["sha256"] for row in split["test"]]:
+        raise UserError(
+            f"Expected the test rows that the run in {folder} was scored on ({len(split['test'])} rows, split.json), "
+            f"found others ({len(hashes)} rows): the data has changed since. Restore it, or name rows to evaluate on: "
+            "data=files data.test=FILE."
+        )
+    trained_on = {row["sha256"] for row in split["labeled"]}
+    if known := sum(each in trained_on for each in hashes):
+        log.warning(
+            "%d of the %d test rows are among the run's labelled rows: the score is too good", known, len(hashes)
+        )
+
+
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run in the folder can go on."""
     return any((folder / "checkpoints").glob("step-*"))
 
 
 def prepare(folder: Path, config: dict[str, Any], split: dict[str, Any], overwrite: bool) -> None:
-    """Make the directory ready for a run that passed all its checks: emptied, new, or the same run's."""
-    if overwrite:
+    """Make the directory ready for a run that passed all its checks: emptied, new, or the same run's.
+
+    overwrite: what is there goes, unless it is this very run, interrupted: a job that is started again by the same
+    command, as after a preemption, goes on.
+    """
+    if overwrite and not _is_begun(folder, config, split):
         for name in _WRITTEN:
             remove(folder / name)
     elif has_checkpoint(folder) and _read(folder / "split.json", json.loads) != json.loads(json.dumps(split)):
@@ -195,6 +221,17 @@ def prepare(folder: Path, config: dict[str, Any], split: dict[str, Any], overwri
     content = {"defaults": ["train_schema", "common", "_self_"], **config}
     write_text(folder / "config.yaml", _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     write_text(folder / "split.json", json.dumps(split, indent=2, ensure_ascii=False) + "\n")
+
+
+def _is_begun(folder: Path, config: dict[str, Any], split: dict[str, Any]) -> bool:
+    """Whether the folder holds this run, interrupted after a checkpoint."""
+    if (folder / "metrics.json").exists() or not has_checkpoint(folder):
+        return False
+    try:
+        same_rows = _read(folder / "split.json", json.loads) == json.loads(json.dumps(split))
+        return same_rows and not _other_keys(_flat(read_config(folder)), _flat(config))
+    except UserError:  # damaged: no run can go on from it
+        return False
 
 
 def _read(path: Path, parse: Any) -> dict[str, Any]:

@@ -152,21 +152,24 @@ def show(result: Result, overrides: list[str]) -> None:
     shown = _shorter(str(folder))
     low, high = scores["accuracy_interval"]
     python = "python" if shutil.which("python") == sys.executable else _shorter(sys.executable)
+    lines = [
+        f"accuracy {100 * scores['accuracy']:.2f} % (95 %: {100 * low:.2f} – {100 * high:.2f})   "
+        f"macro-F1 {100 * scores['macro_f1']:.2f} %   "
+        f"NLL {scores['nll']:.3f}   ECE {scores['ece']:.3f}   "
+        f"({scores['num_rows']} test rows, step {scores['step']})",
+        f"run directory: {shown}",
+        "",
+        "next:",
+    ]
     mine = "uda_files" if "+experiment=files" in overrides else "uda_weak_start"
     baseline = mine if "objective=supervised" in overrides else "supervised"
     other = [override for override in overrides if not override.startswith(("objective", "hydra.run.dir"))]
-    print(
-        f"\naccuracy {100 * scores['accuracy']:.2f} % (95 %: {100 * low:.2f} – {100 * high:.2f})   "
-        f"macro-F1 {100 * scores['macro_f1']:.2f} %   "
-        f"NLL {scores['nll']:.3f}   ECE {scores['ece']:.3f}   "
-        f"({scores['num_rows']} test rows, step {scores['step']})\n"
-        f"run directory: {shown}\n\n"
-        f"next:\n"
-        f"  {python} -m uda.train {shlex.join([*other, f'objective={baseline}'])}\n"
-        f"  {python} -m uda.evaluate {shlex.quote(f'run={shown}')}\n"
-        f"  {python} -m tensorboard.main --logdir {shlex.quote(_shorter(str(folder.parent)))}",
-        file=sys.stderr,
-    )
+    if not config.is_standard_input(overrides):  # which is read by now
+        if config.primary_config() == "train":
+            lines.append(f"  {python} -m uda.train {shlex.join([*other, f'objective={baseline}'])}")
+        lines.append(f"  {python} -m uda.evaluate {shlex.quote(f'run={shown}')}")
+    lines.append(f"  {python} -m tensorboard.main --logdir {shlex.quote(_shorter(str(folder.parent)))}")
+    print("", *lines, sep="\n", file=sys.stderr)
 
 
 def _shorter(path: str) -> str:

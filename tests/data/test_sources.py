@@ -119,6 +119,25 @@ def test_numbers_with_a_fraction_are_no_classes(write, suffix: str) -> None:
     assert list(sources.read(DataSettings(unlabeled=path), "unlabeled").text) == list("abc")
 
 
+@pytest.mark.parametrize("labels", [["0.5", "1", "2"], ["1", "2.5", "1.0"]])
+def test_a_fraction_among_integers_of_a_csv_is_no_class(write, labels) -> None:
+    with pytest.raises(UserError, match=r"found (0|2)\.5: neither regression"):
+        sources.read(DataSettings(labeled=write({"text": list("abc"), "label": labels}, "rows.csv")), "labeled")
+
+
+def test_integers_of_a_csv_are_classes_however_they_are_written(write) -> None:
+    path = write({"text": list("abc"), "label": ["1.0", "2", "1"]}, "rows.csv")
+    assert list(sources.read(DataSettings(labeled=path), "labeled").label) == ["1", "2", "1"]
+    path = write({"text": list("abc"), "label": ["01", "2", "1"]}, "codes.csv")
+    assert list(sources.read(DataSettings(labeled=path), "labeled").label) == ["01", "2", "1"]
+
+
+def test_lines_of_text_are_named_by_their_number_whatever_column_names_the_others(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("one\ntwo\n")
+    settings = DataSettings(unlabeled=str(tmp_path / "texts.txt"), id_column="Nr.", text_column="Text")
+    assert list(sources.read(settings, "unlabeled").key) == ["0", "1"]
+
+
 @pytest.mark.parametrize("suffix", FORMATS[1:])
 def test_lists_are_no_classes(write, suffix: str) -> None:
     path = write({"text": list("ab"), "label": [["x"], ["x", "y"]]}, f"rows{suffix}")

@@ -49,8 +49,27 @@ def test_two_rows_by_hand() -> None:
     """
     probs = np.array([[np.exp(2), 1], [np.e, 1]])
     probs /= probs.sum(axis=1, keepdims=True)
-    fitted = fit_temperature(probs, np.array([0, 1]))
+    fitted = fit_temperature(np.repeat(probs, 50, axis=0), np.repeat([0, 1], 50))
     assert fitted.value == pytest.approx(1 / np.log(1.5213797068045676), rel=1e-6)
+    assert fitted.note == ""
+    few = fit_temperature(probs, np.array([0, 1]))  # all is possible, so nothing is changed
+    assert few.value == 1
+    assert few.interval[0] < 1
+    assert few.interval[1] == pytest.approx(HIGHEST)
+    assert "too few" in few.note
+
+
+def test_where_the_interval_is_open_to_one_side_its_end_nearest_to_1_is_taken() -> None:
+    """Timid answers (0.55), 58 of 60 right: the NLL is least at log(0.55 / 0.45) / log(58 / 2) = 0.0596, and 0.05 is
+    no worse than the rows allow.
+    """
+    probs, labels = np.tile([0.55, 0.45], (60, 1)), np.array([0] * 58 + [1] * 2)
+    fitted = fit_temperature(probs, labels)
+    best = np.log(0.55 / 0.45) / np.log(58 / 2)
+    assert fitted.interval[0] == pytest.approx(LOWEST)
+    assert fitted.value == fitted.interval[1] > best
+    assert _loss(probs, labels, fitted.value) - _loss(probs, labels, best) == pytest.approx(1.92, abs=1e-6)
+    assert "too few" in fitted.note
 
 
 def test_where_every_row_is_right_it_is_1_as_long_as_the_rows_allow_it() -> None:

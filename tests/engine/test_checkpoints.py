@@ -82,7 +82,7 @@ def test_where_all_are_damaged_the_user_is_asked(three) -> None:
     for step in (5, 10, 15):
         flip(three / f"step-{step}/state.json")
     with pytest.raises(
-        UserError, match=r"to go on from in .*, found all damaged: step-5, step-10, step-15 .*train\.overwrite=true"
+        UserError, match=r"to go on from in .*, found all damaged: step-5, step-10, step-15 .*delete the folder"
     ):
         load_checkpoint(three)
 

@@ -38,7 +38,7 @@ def with_dev(tiny: list[str], review_files: Path, reviews: Any) -> list[str]:
     dev = reviews(40, 5, "d")
     dev.loc[::4, "label"] = dev.loc[::4, "label"].map({"neg": "pos", "pos": "neg"})
     dev.to_csv(review_files / "dev.csv", index=False)
-    return [*tiny, f"data.dev={review_files}/dev.csv"]
+    return [*tiny, f"data.dev={review_files}/dev.csv", "train.calibration=auto"]
 
 
 def test_dev_rows_set_the_temperature_of_everything_that_is_written(with_dev: list[str], tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_dev_rows_set_the_temperature_of_everything_that_is_written(with_dev: li
     assert calibration["num_rows"] == 40
     temperature = calibration["temperature"]
     assert temperature != 1
-    assert calibration["interval"][0] < temperature < calibration["interval"][1]
+    assert calibration["interval"][0] <= temperature <= calibration["interval"][1]
     assert "40 held-out rows leave the temperature uncertain" in calibration["note"]
     # the same weights, but for the last layer
     expected = softmax(np.log(probabilities(tmp_path / "raw").astype(float)) / temperature, axis=1)
@@ -86,9 +86,13 @@ def test_the_temperature_is_that_of_the_dev_rows(
 def test_without_dev_rows_the_log_says_that_nothing_is_calibrated(
     tiny: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """As the embedded experiment has it; and whatever is asked, where a class has one text alone."""
     with caplog.at_level(logging.INFO, "uda"):
         metrics = run(tiny, tmp_path / "run")
     assert metrics["calibration"]["method"] == "none"
+    assert metrics["calibration"]["interval"] is None
+    alone = run([*tiny, "data.num_labeled=2", "train.calibration=auto", "train.num_steps=4"], tmp_path / "alone")
+    assert alone["calibration"]["method"] == "none"
     assert metrics["calibration"]["temperature"] == 1
     assert metrics["selected"] == metrics["final"]
     assert "train.calibration=folds" in caplog.text
@@ -96,6 +100,21 @@ def test_without_dev_rows_the_log_says_that_nothing_is_calibrated(
     assert "Not calibrated" in card.text
     assert card.data.eval_results[0].metric_value == metrics["selected"]["accuracy"]
     assert Image.open(tmp_path / "run/reliability.png").size[0] > 300
+
+
+def test_without_dev_rows_auto_takes_as_many_folds_as_the_rarest_class_bears(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = []
+    build_training = uda.finish.build.build_training
+    monkeypatch.setattr(
+        uda.finish.build, "build_training", lambda *args: splits.append(args[1]) or build_training(*args)
+    )
+    short = ["train.calibration=auto", "train.num_steps=4", "train.calibration_folds=3", "data.num_labeled=4"]
+    metrics = run([*tiny, *short], tmp_path / "run")
+    assert metrics["calibration"]["method"] == "folds"
+    assert metrics["calibration"]["num_rows"] == 4
+    assert [len(split.labeled) for split in splits] == [4, 2, 2]
 
 
 def test_each_fold_is_answered_by_a_model_trained_without_it(

@@ -9,7 +9,9 @@ import time
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from uda.cli import taken_literally
 from uda.config import config_dir
 
 
@@ -37,7 +39,16 @@ BAD = [
     (["+experiment=imdb", "train.num_steps=many"], "train.num_steps: expected a whole number", "found 'many'"),
     (["+experiment=imdb", "data.truncation=midle"], "data.truncation: expected one of head, tail", "found 'midle'"),
     (["+experiment=imdb", "objective.threshold=2"], "objective.threshold: expected a number", "found 2"),
-    (["+experiment=imdb", "train.num_steps=1=2=["], "", ""),
+    (["+experiment=imdb", "train.num_steps=1=2=["], "expected a whole number", "found '1=2=['"),
+    (
+        ["+experiment=imdb", "data.labeled=März (1).csv"],
+        "Expected März (1).csv inside the pip",
+        "choose +experiment=files",
+    ),
+    (["+experiment=imdb", "data.label_names=[Lob,Kündigung]"], "does not fit", "two pairs of quotes"),
+    (["experiment=imdb"], "expected it with a plus", "Write +experiment=NAME."),
+    (["+experiment=imdb", "train.warmup=1.5"], "train.warmup: expected a whole number", "found 1.5"),
+    (["+experiment=imdb", "objective.supervised_steps=2.5"], "objective.supervised_steps: expected a", "found 2.5"),
     (["+experiment=imdb", "train=null"], "The configuration does not fit", "must be a string"),
     (["+experiment=imdb", "objective.temprature=1"], "'objective.temprature'", "Did you mean 'objective.temperature'?"),
 ]
@@ -60,6 +71,8 @@ def test_mistakes_of_evaluate(tmp_path) -> None:
         ([], "run: expected a run directory, found none. Set run="),
         (["run=nowhere"], "Expected a run directory with a config.yaml, found none in nowhere."),
         (["presicion=fp32"], "Did you mean 'precision'?"),
+        (["run=x", "data.test=mine.csv"], "found data=null, the run's own test rows. Add a group: data=files"),
+        (["run=a/seed0-data.max_length=8"], "found none in a/seed0-data.max_length=8."),
     ):
         done = command("evaluate", *overrides, cwd=tmp_path)
         assert (done.returncode, done.stderr.count("uda: ")) == (2, 1), done.stderr
@@ -168,3 +181,79 @@ def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(tiny, tmp_pat
     process.terminate()
     process.stderr.read()
     assert process.wait() in (143, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("typed", "taken"),
+    [
+        ("run=outputs/a=b", "run='outputs/a=b'"),
+        ("data.labeled=März.csv", "data.labeled='März.csv'"),
+        ("data.text_column=Anfrage (Text)", "data.text_column='Anfrage (Text)'"),
+        ("data.text_column=it's (1)", "data.text_column='it\\'s (1)'"),
+        ("data.delimiter=,", "data.delimiter=','"),
+        ("data.labeled=a.csv", "data.labeled=a.csv"),
+        ("seed=0,1", "seed=0,1"),
+        ("data.labeled=[a.csv,b.csv]", "data.labeled=[a.csv,b.csv]"),
+        ("+experiment=imdb", "+experiment=imdb"),
+        ("train.num_steps=", "train.num_steps="),
+        ("--config-dir=a=b", "--config-dir=a=b"),
+    ],
+)
+def test_values_that_hydra_cannot_read_are_taken_literally(typed: str, taken: str) -> None:
+    assert taken_literally(typed) == taken
+    parsed = OverridesParser.create()
+    if taken != typed:
+        assert parsed.parse_override(taken).value() == typed.partition("=")[2]
+
+
+def test_the_printed_commands_can_be_pasted(tiny, tmp_path) -> None:
+    """The folder's name has `=` in it, and a run from a stored config offers no command that would train other data."""
+    done = command("train", *tiny, "train.num_steps=4", cwd=tmp_path)
+    evaluate = next(line for line in done.stderr.splitlines() if "-m uda.evaluate" in line)
+    assert "=" in evaluate.partition("run=")[2]
+    again = subprocess.run(
+        evaluate.strip().replace("python -m", f"{sys.executable} -m", 1),
+        shell=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(config_dir().parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    (config,) = tmp_path.glob("outputs/tiny/*/config.yaml")
+    repeat = ["--config-dir", str(config.parent), "--config-name", "config", "hydra.run.dir=again"]
+    done = command("train", *repeat, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "uda.evaluate run=again" in done.stderr
+    assert "-m uda.train" not in done.stderr
+    labeled = (tmp_path / "train.csv").read_text()
+    piped = [item for item in tiny if not item.startswith("data.labeled=")]
+    done = subprocess.run(
+        [sys.executable, "-m", "uda.train", *piped, "data.labeled=-", "data.format=csv", "train.num_steps=4"],
+        input=labeled,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(config_dir().parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "next:\n  " in done.stderr or done.returncode == 2
+    assert "-m uda.evaluate" not in done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_before_training_is_one_line(tiny, tmp_path, number, code) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import os, signal\nfrom uda.objectives.supervised import Supervised\n"
+        "class Killer(Supervised):\n"
+        "    def __init__(self, **kw):\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "        super().__init__(**kw)\n"
+    )
+    overrides = ["objective=supervised", "objective._target_=slow.Killer"]
+    rest = [item for item in tiny if not item.startswith("objective.")]
+    done = command("train", *rest, *overrides, cwd=tmp_path, PYTHONPATH=f"{config_dir().parent}:{tmp_path}")
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    assert f"uda: stopped by {number.name}" in done.stderr

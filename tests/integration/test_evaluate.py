@@ -112,3 +112,25 @@ def test_bad_input(trained, tmp_path) -> None:
     pd.DataFrame({"text": ["fine"], "label": ["so-so"]}).to_csv(tmp_path / "odd.csv", index=False)
     with pytest.raises(UserError, match=r"labels of data.test to be among \['neg', 'pos'\], found also \['so-so'\]"):
         uda.evaluate.run(compose("evaluate", [f"run={run}", "data=files", f"data.test={tmp_path}/odd.csv"]))
+
+
+def test_other_data_is_cleaned_as_in_training(trained, tmp_path) -> None:
+    """What predict answers and what evaluate scores are the same inputs."""
+    run, folder = trained
+    own = uda.evaluate.run(compose("evaluate", [f"run={run}", f"output={tmp_path}/own"]))
+    other = [f"run={run}", f"output={tmp_path}/o", "data=files", f"data.test={folder}/test.csv", "data.cleaning=none"]
+    assert uda.evaluate.run(compose("evaluate", other))["nll"] == own["nll"]
+
+
+def test_changed_rows_are_no_longer_the_runs_own(trained, tmp_path, caplog) -> None:
+    run, folder = trained
+    rows = pd.read_csv(folder / "test.csv")
+    try:
+        rows.iloc[:-1].to_csv(folder / "test.csv", index=False)
+        with pytest.raises(UserError, match=r"\(12 rows, split.json\), found others \(11 rows\): the data has changed"):
+            uda.evaluate.run(compose("evaluate", [f"run={run}", f"output={tmp_path}/own"]))
+    finally:
+        rows.to_csv(folder / "test.csv", index=False)
+    overrides = [f"run={run}", f"output={tmp_path}/o", "data=files", f"data.test={folder}/train.csv"]
+    uda.evaluate.run(compose("evaluate", overrides))
+    assert "4 of the 12 test rows are among the run's labelled rows: the score is too good" in caplog.text

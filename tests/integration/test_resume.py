@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -61,15 +62,31 @@ def test_a_damaged_checkpoint_costs_steps_but_no_exactness(
     assert checkpoints.checkpoint_steps(stopped / "checkpoints") == [16, 20]
 
 
-def test_where_every_checkpoint_is_damaged_the_run_is_refused_and_overwrite_starts_anew(
+def test_where_every_checkpoint_is_damaged_the_run_is_refused_and_without_them_it_starts_anew(
     tiny: list[str], stopped: Path
 ) -> None:
     for step in (8, 10):
         (stopped / f"checkpoints/step-{step}/state.json").write_text("{")
-    with pytest.raises(UserError, match=r"found all damaged: step-8, step-10 .*Restore one .*train\.overwrite=true"):
+    with pytest.raises(UserError, match=r"found all damaged: step-8, step-10 .*Restore one .*delete the folder"):
         run([*tiny, *EVERY_4], stopped)
-    run([*tiny, *EVERY_4, "train.overwrite=true"], stopped)
+    shutil.rmtree(stopped / "checkpoints")
+    run([*tiny, *EVERY_4], stopped)
     assert json.loads((stopped / "metrics.json").read_text())["status"] == "finished"
+
+
+def test_a_preempted_job_goes_on_though_it_was_started_to_overwrite(
+    tiny: list[str], stopped: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A scheduler repeats the very command; what it overwrites is a finished run, or one of another config."""
+    again = [*tiny, *EVERY_4, "train.overwrite=true"]
+    run(again, stopped)
+    assert "resuming after step 10" in caplog.text
+    assert weights(stopped) == weights(run(tiny, tmp_path / "whole").run_dir)
+    caplog.clear()
+    run(again, stopped)  # finished now
+    assert "resuming" not in caplog.text
+    run([*again, "seed=1"], _unfinished(stopped))
+    assert "resuming" not in caplog.text
 
 
 def test_number_neutral_keys_may_change_on_the_way(tiny: list[str], stopped: Path, tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ def test_a_damaged_run_directory_is_named(tiny: list[str], finished: Path) -> No
 
 def test_the_log_file_has_what_came_before_the_run_directory(finished: Path) -> None:
     text = (finished / "train.log").read_text()
-    assert text.index("dropped 0 unlabelled rows that stand in test") < text.index("UDA with 8 labelled and 60")
+    assert text.index("uda.build: augmented 60 texts") < text.index("UDA with 8 labelled and 60")
 
 
 def test_times_of_a_resumed_run_add_up(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,3 +320,30 @@ def test_the_page_about_run_directories_names_every_key_of_metrics(tiny: list[st
     assert table == set(metrics)
     for key in [*metrics["selected"], *metrics["calibration"]]:
         assert f"`{key}`" in page or key == "before" or key == "after", key
+
+
+def test_with_test_rows_of_their_own_no_share_is_needed(tiny: list[str], tmp_path: Path) -> None:
+    result = run([*tiny, "data.test_share=null", "train.num_steps=4"], tmp_path / "run")
+    assert "30 test rows" in (result.run_dir / "model/README.md").read_text()
+
+
+def test_an_evaluation_that_is_not_finite_ends_the_run(tiny: list[str], tmp_path: Path) -> None:
+    """The last update may spoil the weights after the last loss was seen to be finite."""
+    overrides = ["train.learning_rate=1e38", "train.supervised_learning_rate=1e38", "train.num_steps=4"]
+    with pytest.raises(UserError, match=r"finite.*Lower train\.learning_rate .*train\.overwrite=true"):
+        run([*tiny, *overrides, "train.eval_every=1", "train.max_grad_norm=null"], tmp_path / "run")
+
+
+def test_the_weights_are_as_readable_as_the_config(finished: Path) -> None:
+    modes = {path.stat().st_mode for path in (finished / "model").glob("*.*") if path.is_file()}
+    assert len(modes) == 1
+
+
+def test_a_class_that_is_never_answered_is_named(
+    tiny: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run([*tiny, "train.num_steps=0", "data.label_descriptions=null"], tmp_path / "run")
+    table = pd.read_parquet(tmp_path / "run/predictions.parquet")
+    never = {"neg", "pos"} - set(table.prediction)
+    assert [f"'{name}'" in caplog.text for name in sorted(never)] == [True] * len(never)
+    assert ("no test row is answered" in caplog.text) == bool(never)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from uda.errors import UserError
 
-_FLOAT = re.compile(r"[+-]?\d+\.\d+(e[+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?\d{1,15}(\.\d+(e[+-]?\d+)?)?")  # up to what a float holds exactly
 _INTEGER = re.compile(r"[+-]?\d+")
 _BOOLEANS = {"True": "true", "False": "false", "TRUE": "true", "FALSE": "false"}  # as JSON writes them
 
@@ -35,8 +35,9 @@ def _as_label(value: Any) -> str | None:
 def read_labels(column: pd.Series, where: str) -> list[str | None]:
     """The labels of a table's column; `where` names it in the UserError for numbers with a fraction and lists."""
     found = column[[as_text(value) is not None for value in column]]
-    if len(found) and all(isinstance(value, str) and _FLOAT.fullmatch(value) for value in found):
-        column = column.astype(float)  # a CSV's numbers are strings
+    words = [value for value in found if isinstance(value, str)]
+    if len(words) == len(found) and all(map(_NUMBER.fullmatch, words)) and any("." in word for word in words):
+        column = column.astype(float)  # a CSV's numbers are strings: "1" beside "1.0", and "0.5" is seen
     for value in column:
         label = as_text(value)
         fraction = isinstance(value, (float, np.floating)) and label is not None and not _INTEGER.fullmatch(label)

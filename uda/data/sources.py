@@ -140,9 +140,17 @@ def _columns(raw: pd.DataFrame, settings: DataSettings, role: str, location: str
     elif settings.label_column in raw:
         columns["label"] = [as_text(label) for label in raw[settings.label_column]]
     if settings.id_column is not None:
+        if settings.id_column not in raw and _is_text(settings, location):
+            raw = raw.assign(**{settings.id_column: raw.index})  # lines have no columns: the row's number
         _check_column(raw, settings.id_column, "data.id_column", location)
         columns["key"] = [str(as_text(key)) for key in raw[settings.id_column]]
     return pd.DataFrame(columns, index=raw.index, dtype=object)
+
+
+def _is_text(settings: DataSettings, location: str) -> bool:
+    if settings.source is not Source.files or not Path(location).is_file():
+        return False
+    return find_format(Path(location), _options(settings)) == "text"
 
 
 def _texts(raw: pd.DataFrame, column: str, key: str, role: str, location: str) -> list[str]:

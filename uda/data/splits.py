@@ -86,7 +86,8 @@ def load_split(settings: DataSettings) -> Split:
     if not settings.keep_labeled:
         unlabeled = _without(unlabeled, labeled, "unlabelled rows that are labelled", dropped)
     for what, count in dropped.items():
-        log.info("dropped %d %s", count, what)
+        if count:
+            log.info("dropped %d %s", count, what)
     return Split(labeled, unlabeled, test, dev, names, source.attrs["num_source_rows"], dropped)
 
 

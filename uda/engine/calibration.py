@@ -34,8 +34,8 @@ def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> Temperature:
     """The temperature of least NLL for held-out rows: probabilities [N, K] before scaling, labels [N].
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", section 4.2. Where there is none in
-    [0.05, 20] (every row answered right: the NLL falls with the temperature for ever; or most answered wrong), it is
-    the one nearest to 1 that the rows do not speak against, `interval`. In float64.
+    [0.05, 20] (every row answered right: the NLL falls with the temperature for ever; or most answered wrong), or
+    where `interval` reaches an end of that range, it is the one of `interval` nearest to 1. In float64.
     """
     logits, rows = _logits(probs), np.arange(len(labels))
     if not len(labels):
@@ -61,6 +61,8 @@ def fit_temperature(probs: np.ndarray, labels: np.ndarray) -> Temperature:
 
     low = brentq(above, lowest, best) if above(lowest) > 0 else lowest
     high = brentq(above, best, highest) if above(highest) > 0 else highest
+    if not note and (low == lowest or high == highest):
+        note = "the held-out rows are too few, or too much alike, to say how sure the model may be"
     value = 1 / best if not note else min(max(1.0, 1 / high), 1 / low)
     return Temperature(value, (1 / high, 1 / low), len(labels), note)
 

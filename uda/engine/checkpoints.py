@@ -69,7 +69,7 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] |
         raise UserError(
             f"Expected a checkpoint to go on from in {folder}, found all damaged: "
             f"{', '.join(f'step-{step}' for step in steps)} (`sha256sum -c {_SUMS}` in each names the files). Restore "
-            "one from a copy, set train.overwrite=true to start anew, or hydra.run.dir=DIR to write elsewhere."
+            "one from a copy, delete the folder to start anew, or set hydra.run.dir=DIR to write elsewhere."
         )
     return None
 

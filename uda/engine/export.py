@@ -23,6 +23,8 @@ def export_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedToke
 
     def write(aside: Path) -> None:
         model.save_pretrained(aside)
+        for weights in aside.glob("*.safetensors"):  # which are written for their owner alone
+            weights.chmod((aside / "config.json").stat().st_mode)
         tokenizer.save_pretrained(aside)
         (aside / "README.md").write_text(card, encoding="utf-8")
 

@@ -14,6 +14,7 @@ from uda.data.tokens import tokenize_in_memory
 from uda.engine.evaluation import predict
 from uda.engine.model import label_names
 from uda.engine.process import Process
+from uda.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,13 @@ class Labeller:
             texts, self.tokenizer, self.data.max_length, self.data.truncation, pairs[0] if pairs else None
         )
         probs = np.full((len(columns[0]), len(label_names(self.model))), np.nan, dtype=np.float32)
-        probs[rows] = predict(self.model, store, self.tokenizer.pad_token_id, self.batch_size, self.process)
+        answers = predict(self.model, store, self.tokenizer.pad_token_id, self.batch_size, self.process)
+        if not np.isfinite(answers).all():
+            raise UserError(
+                "Expected a model that gives probabilities, found others than finite ones: its weights are damaged. "
+                "Restore the run's model/, or train again."
+            )
+        probs[rows] = answers
         return probs
 
 

@@ -41,7 +41,7 @@ class Select(Enum):
 class Calibration(Enum):
     """Which held-out rows the temperature of the exported model is fitted on."""
 
-    auto = "auto"  # the dev rows where there are any, else none
+    auto = "auto"  # the dev rows where there are any, else folds
     none = "none"
     dev = "dev"
     folds = "folds"  # the labelled rows, each by a model trained without it

@@ -26,7 +26,7 @@ from uda.engine.collapse import CollapseGuard, share_limit
 from uda.engine.evaluation import predict, probabilities, score
 from uda.engine.optimizer import learning_rate_factor, make_optimizer, steps_of
 from uda.engine.process import Process
-from uda.engine.settings import Calibration, TrainSettings
+from uda.engine.settings import TrainSettings
 from uda.engine.signals import Stop, noted_signals
 from uda.engine.step import Models, StepOutcome, label_rows, run_step
 from uda.engine.tracking import SamplePair, Tracker
@@ -36,6 +36,10 @@ from uda.objectives.base import Objective
 log = logging.getLogger(__name__)
 
 _PREFILL_STREAM = 1_000  # apart from the streams of the phases
+_REMEDY = (
+    "Lower train.learning_rate ({:g}) or set train.precision=fp32, with train.overwrite=true where the run directory "
+    "stays the same."
+)
 
 
 @dataclass
@@ -157,8 +161,7 @@ def train(run: Training) -> Progress:
             if phase.num_unlabeled and (evaluated or step == phase.start):
                 _show_samples(run, progress.step, tracker)
             signal_number = process.highest(note.number)
-            due = settings.checkpoint_every and (last or progress.step % settings.checkpoint_every == 0)
-            due = due or (last and settings.calibration is Calibration.folds)  # which may be interrupted
+            due = last or (settings.checkpoint_every and progress.step % settings.checkpoint_every == 0)
             if due or signal_number:
                 guarded = guard.state(process)
                 if process.is_main:
@@ -178,6 +181,11 @@ def train(run: Training) -> Progress:
 def evaluate(run: Training, progress: Progress, tracker: Tracker) -> None:
     """Score the student on the evaluation rows and remember its weights if they are the best so far."""
     rows, probs = run.evaluation, _probs(run)
+    if not np.isfinite(probs).all():
+        raise UserError(
+            f"Expected finite probabilities, found others after step {progress.step}: the weights have grown beyond "
+            f"what can be computed. {_REMEDY.format(run.settings.learning_rate)}"
+        )
     scores = score(probs, rows.labels, run.label_names)
     progress.evaluations.append({"step": progress.step, "set": rows.role, **scores})
     progress.last_probs = probs
@@ -251,7 +259,7 @@ def _clipped_norm(run: Training, outcome: StepOutcome, batch: Batch, step: int) 
     raise UserError(
         f"Expected a finite loss and gradient, found a loss of {float(loss)} and a gradient norm of {float(norm)} at "
         f"step {step + 1}; the rows are in {path}, and the weights of the last checkpoint stay. "
-        f"Lower train.learning_rate ({run.settings.learning_rate:g}) or set train.precision=fp32."
+        f"{_REMEDY.format(run.settings.learning_rate)}"
     )
 
 

@@ -99,6 +99,11 @@ class Objective(nn.Module, ABC):
         check_number("num_classes", num_classes, low=2, whole=True)
         check_number("num_unlabeled", num_unlabeled, low=0, whole=True)
         check_number("supervised_steps", supervised_steps, low=0)
+        if supervised_steps > 1 and supervised_steps % 1:
+            raise UserError(
+                f"objective.supervised_steps: expected a whole number of steps, or below 1 a share of them, found "
+                f"{supervised_steps:g}. Correct it."
+            )
         check_number("teacher_decay", teacher_decay, low=0, below=1)
         check_number("prefill_rows", prefill_rows, low=0, whole=True)
         self.num_classes = num_classes
