@@ -18,7 +18,8 @@ from uda.data.batches import PairedRows, pad_rows
 from uda.data.settings import DataSettings, Truncation
 from uda.data.splits import Split
 from uda.data.tokens import TokenStore, cache_dir, tokenize
-from uda.engine.model import fit_tokenizer, load_classifier, move, start_head_from_descriptions
+from uda.engine.cpu_layers import use_cpu_layers
+from uda.engine.model import choose_attention, fit_tokenizer, load_classifier, move, start_head_from_descriptions
 from uda.engine.process import Process
 from uda.engine.settings import Calibration
 from uda.engine.step import Models
@@ -210,7 +211,14 @@ def build_training(
     if data.label_descriptions is not None:
         _start_head(settings, split, student, tokenizer)
     student = move(student, process.device)
+    if process.device.type == "cpu":
+        use_cpu_layers(student)
     teacher = copy.deepcopy(student).eval().requires_grad_(False) if objective.teacher_decay else None
+    if settings.model.attention is None:
+        kernels = [choose_attention(student, process.device, with_gradient=True)]
+        if teacher is not None:
+            kernels.append(choose_attention(teacher, process.device, with_gradient=False))
+        log.info("attention: %s", ", teacher ".join(kernels))
     models = Models(student, process.accelerator.prepare_model(student), teacher, pad_id)
     return Training(
         models,

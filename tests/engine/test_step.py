@@ -7,11 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from transformers import BertConfig, BertForSequenceClassification
 
 from uda.data.batches import Batch, Tokens, pad_rows
+from uda.engine.model import logits_of
 from uda.engine.process import Process
 from uda.engine.settings import Precision
-from uda.engine.step import Models, run_step
+from uda.engine.step import Models, StepOutcome, length_blocks, logits_by_length, run_step
 from uda.objectives.base import Context, Loss, Objective, PseudoLabels
 from uda.objectives.uda import UDA
 
@@ -210,3 +212,55 @@ def test_micro_batches_of_weighted_classes_give_the_gradient_of_the_whole(studen
     for name in whole:
         torch.testing.assert_close(split[name], whole[name], rtol=1e-9, atol=1e-12)
     assert not torch.allclose(whole["classifier.weight"], equal["classifier.weight"])
+
+
+@pytest.mark.parametrize(
+    ("lengths", "blocks"),
+    [
+        ([5], [[0]]),
+        ([], [[]]),
+        ([128, 128, 127], [[0, 1, 2]]),  # a second pass costs more than a slot of padding
+        ([1000, 10, 990, 12], [[0, 2], [3, 1]]),  # 2000 + 24 slots and two passes, against 4000 and one
+        ([400, 10], [[0], [1]]),  # 410 + 2 * 256 = 922, against 800 + 256 = 1056
+        ([250, 10], [[0, 1]]),  # 260 + 2 * 256 = 772, against 500 + 256 = 756
+    ],
+)
+def test_blocks_by_hand(lengths: list[int], blocks: list[list[int]]) -> None:
+    assert length_blocks(lengths) == blocks
+
+
+def test_no_other_blocks_are_cheaper() -> None:
+    """All ways to cut the sorted rows, by brute force."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        lengths = rng.integers(4, 900, size=8).tolist()
+        ordered = sorted(lengths, reverse=True)
+        costs = []
+        for cuts in range(2**7):
+            starts = [0, *[place + 1 for place in range(7) if cuts >> place & 1]]
+            ends = [*starts[1:], 8]
+            costs.append(sum((e - s) * ordered[s] + 256 for s, e in zip(starts, ends, strict=True)))
+        blocks = length_blocks(lengths)
+        assert sum(len(rows) * max(lengths[row] for row in rows) + 256 for rows in blocks) == min(costs)
+        assert sorted(row for rows in blocks for row in rows) == list(range(8))
+
+
+def test_passes_by_length_give_the_logits_and_gradients_of_one_pass() -> None:
+    """Dropout off: rows of 400 and of 8 tokens, in mixed order, together and apart."""
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+    model = BertForSequenceClassification(config).eval()
+    rng = np.random.default_rng(1)
+    tokens = pad_rows([rng.integers(5, 50, size=size) for size in (8, 400, 9, 390, 7)], pad_id=0)
+    outcome = StepOutcome()
+    apart = logits_by_length(model, tokens, outcome)
+    assert outcome.num_tokens == 8 + 400 + 9 + 390 + 7
+    assert outcome.num_slots == 2 * 400 + 3 * 9
+    apart.pow(2).sum().backward()
+    gradients = [parameter.grad.clone() for parameter in model.parameters()]
+    model.zero_grad()
+    together = logits_of(model, tokens)
+    together.pow(2).sum().backward()
+    torch.testing.assert_close(apart, together, rtol=1e-5, atol=1e-6)
+    for mine, parameter in zip(gradients, model.parameters(), strict=True):
+        torch.testing.assert_close(mine, parameter.grad, rtol=1e-4, atol=1e-6)

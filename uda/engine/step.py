@@ -1,6 +1,6 @@
 """One optimiser step's forward and backward passes: teacher, pseudo-labels, student on what is left."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -12,6 +12,8 @@ from uda.data.batches import Batch, Tokens
 from uda.engine.model import logits_of
 from uda.engine.process import Process
 from uda.objectives.base import Context, Objective, PseudoLabels, at_least_float32
+
+_BLOCK_COST = 256  # tokens: what a pass of its own costs beyond its rows
 
 
 @dataclass
@@ -79,10 +81,9 @@ def run_step(
     for number, rows in enumerate(parts):
         num_labeled = len(batch.labeled) if number == 0 else 0
         inputs = batch.labeled.select(slice(num_labeled)).followed_by(view.select(rows), models.pad_id)
-        outcome.saw(inputs)
         last = number == len(parts) - 1
         with nullcontext() if last else process.accelerator.no_sync(models.wrapped):
-            logits = logits_of(models.wrapped, inputs)
+            logits = logits_by_length(models.wrapped, inputs, outcome)
             loss = objective.loss(
                 logits[:num_labeled],
                 batch.labels[:num_labeled],
@@ -115,19 +116,53 @@ def label_rows(
     rows = batch.weak
     if objective.teacher_rows == "all":
         rows = batch.labeled.followed_by(rows, models.pad_id)
-    outcome.saw(rows)
     teacher = models.teacher
     if teacher is None:
         teacher = models.student.train()
     size = micro_batch_size or len(rows)
     with torch.no_grad(), process.accelerator.autocast():
         parts = [rows.select(slice(start, start + size)) for start in range(0, len(rows), size)]
-        logits = at_least_float32(torch.cat([logits_of(teacher, part) for part in parts]))
+        logits = at_least_float32(torch.cat([logits_by_length(teacher, part, outcome) for part in parts]))
     num_labeled = len(logits) - len(batch.index)
     labeled = logits[:num_labeled] if num_labeled else None
     weak = logits[num_labeled:]
     with torch.no_grad():
         return weak, objective.pseudo_label(weak, batch.index, context, labeled)
+
+
+def logits_by_length(model: nn.Module, tokens: Tokens, outcome: StepOutcome) -> Tensor:
+    """The model's logits [N, K], from passes over rows of like length, so that few slots are padding.
+
+    Which rows share a pass changes no logit but by rounding: padding is masked.
+    """
+    blocks = length_blocks(tokens.mask.sum(dim=1).tolist())
+    parts = [tokens if len(blocks) == 1 else tokens.select(torch.tensor(rows)) for rows in blocks]
+    for part in parts:
+        outcome.saw(part)
+    logits = torch.cat([logits_of(model, part) for part in parts])
+    if len(blocks) == 1:
+        return logits
+    place = torch.empty(len(tokens), dtype=torch.int64)
+    place[torch.tensor([row for rows in blocks for row in rows])] = torch.arange(len(tokens))
+    return logits[place.to(logits.device)]
+
+
+def length_blocks(lengths: Sequence[int]) -> list[list[int]]:
+    """The rows parted into blocks of like length, so that the slots of all, and a price for each block, are fewest.
+
+    One block has the rows in their order; of more, each has them from the longest to the shortest.
+    """
+    rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
+    best, first = [0], [0]  # of the rows up to each: the least cost, and where its last block begins
+    for end in range(1, len(rows) + 1):
+        costs = [best[start] + (end - start) * lengths[rows[start]] + _BLOCK_COST for start in range(end)]
+        best.append(min(costs))
+        first.append(costs.index(best[-1]))
+    blocks, end = [], len(rows)
+    while end:
+        blocks.append(rows[first[end] : end])
+        end = first[end]
+    return blocks[::-1] if len(blocks) > 1 else [list(range(len(lengths)))]
 
 
 def _parts(num_labeled: int, kept: Tensor, micro_batch_size: int | None) -> Iterator[Tensor]:

@@ -1,0 +1,330 @@
+"""How fast training and prediction are here, as ratios within one run: `python scripts/benchmark.py [PART …] [--json FILE]`.
+
+Parts: gemm (the machine's limit now), step (ours, with and against the two references of `benchmark_reference.py`, at length
+128), full (the same at length 512, with the lengths that reviews have), predict (against transformers' pipeline), load,
+augment, startup, overhead. Without a part: all of them, in about 25 minutes on two CPU cores. Needs the packages of the embedded experiment.
+"""
+
+import argparse
+import contextlib
+import json
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmark_reference import Reference
+from transformers import pipeline
+
+from uda import build, config
+from uda.config import TrainConfig, compose, read_train
+from uda.data.batches import PairedRows, StepSampler, make_loader
+from uda.data.splits import load_split
+from uda.engine import export, step, training
+from uda.engine.labelling import Labeller
+from uda.engine.model import load_run_model, load_tokenizer, model_location, quiet_transformers
+from uda.engine.optimizer import make_optimizer
+from uda.engine.process import Process
+from uda.engine.settings import Precision
+from uda.engine.tracking import Tracker
+
+PARTS = ("gemm", "step", "full", "predict", "load", "augment", "startup", "overhead")
+# The mask keeps half of the rows, as the embedded experiment's does; the student teaches, as in the paper.
+STEP = ["objective=uda", "objective.kept_share=0.5", "objective.normalizer=kept", "objective.tsa=none", "augment=none"]
+ROWS = ["train.batch_size=8", "train.unlabeled_ratio=3", "data.label_descriptions=null"]
+
+
+def best(function: Callable[[], Any], repeats: int) -> float:
+    """The least of the wall times of so many calls after a first one, in seconds."""
+    function()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def gemm(_: argparse.Namespace) -> dict[str, float]:
+    """FLOP/s of large matrix products."""
+    found = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        first, second = torch.randn(4096, 1024, dtype=dtype), torch.randn(1024, 2048, dtype=dtype)
+        found[f"gflops_{name}"] = 2 * 4096 * 1024 * 2048 / best(lambda a=first, b=second: a @ b, 15) / 1e9
+    return found
+
+
+def built(overrides: list[str], folder: Path) -> tuple[training.Training, TrainConfig, Any]:
+    """A run as `uda.train` builds it, its settings and its tokenizer."""
+    settings = read_train(compose("train", ["+experiment=imdb", *overrides]))
+    process = Process.start(settings.train.precision)
+    location = model_location(settings.model)
+    tokenizer = load_tokenizer(location, settings.model, settings.data.max_length, settings.data.truncation)
+    split = load_split(settings.data)
+    counts = {"num_classes": len(split.label_names), "num_unlabeled": len(split.unlabeled)}
+    objective = config.build(settings.objective, "objective", **counts)
+    run = build.build_training(settings, split, objective, tokenizer, location, process, folder)
+    return run, settings, tokenizer
+
+
+class Clock:
+    """Seconds by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
+
+    def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, its time taken."""
+
+        def timed(*arguments: Any, **options: Any) -> Any:
+            with self(name):
+                return function(*arguments, **options)
+
+        return timed
+
+
+def model_flops(run: training.Training, tokens: int, squares: int) -> float:
+    """Of one forward pass, by its linear layers and its attention (`squares`: the sum of squared lengths)."""
+    encoder: Any = run.models.student.base_model
+    layers = [module for module in encoder.modules() if isinstance(module, torch.nn.Linear)]
+    shape = encoder.config
+    attention = 4 * squares * shape.hidden_size * shape.num_hidden_layers
+    return 2.0 * tokens * sum(layer.weight.numel() for layer in layers) + attention
+
+
+def step_part(options: argparse.Namespace, length: int, steps: int, rounds: int) -> dict[str, float]:
+    """Our step, its parts, and the references' steps on the same batches, in turn."""
+    with tempfile.TemporaryDirectory() as name:
+        overrides = [*STEP, *ROWS, f"data.max_length={length}", "train.num_steps=10000", "data.truncation=head"]
+        run, settings, tokenizer = built(overrides, Path(name))
+        models, process, objective = run.models, run.process, run.objective
+        reference = Reference(model_location(settings.model), 2, length, tokenizer.pad_token_id)
+        optimizer = make_optimizer(models.student, settings.train, 2e-5)
+        phases = training.make_phases(objective, settings.train)
+        sampler = StepSampler(run.rows.labeled.lengths, run.rows.weak.lengths, phases, 0)
+        batches = iter(make_loader(run.rows, sampler))
+        clock, ours, others = Clock(), [], {"separate": [], "concatenated": []}
+        label_rows, backward = step.label_rows, process.accelerator.backward
+        step.label_rows = clock.around("teacher", label_rows)
+        process.accelerator.backward = clock.around("backward", backward)
+        seen = {"tokens": 0, "slots": 0, "student": 0.0}
+        student_pass = step.logits_by_length
+
+        def counted(model: Any, tokens: Any, outcome: Any) -> Any:
+            if torch.is_grad_enabled():
+                lengths = tokens.mask.sum(dim=1)
+                seen["student"] += 3 * model_flops(run, int(lengths.sum()), int((lengths**2).sum()))
+            return student_pass(model, tokens, outcome)
+
+        step.logits_by_length = counted
+
+        def one_step(number: int) -> None:
+            with clock("data"):
+                batch = next(batches)
+            process.seed_step(0, number)
+            context = process.context(0.5)
+            with clock("passes"):
+                outcome = step.run_step(models, objective, batch, context, process, None)
+            with clock("optimizer"):
+                torch.nn.utils.clip_grad_norm_(models.student.parameters(), 1.0)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            seen["tokens"] += outcome.num_tokens
+            seen["slots"] += outcome.num_slots
+
+        for number in range(2):
+            one_step(number)
+        clock.seconds.clear()
+        seen.update(tokens=0, slots=0, student=0.0)
+        for number in range(rounds):
+            started = time.perf_counter()
+            for one in range(steps):
+                one_step(2 + number * steps + one)
+            ours.append((time.perf_counter() - started) / steps)
+            for kind, times in others.items():
+                batch = next(batches)
+                started = time.perf_counter()
+                reference.step(batch, kind == "concatenated")
+                times.append(time.perf_counter() - started)
+        step.label_rows, step.logits_by_length = label_rows, student_pass
+        process.accelerator.backward = backward
+        count = steps * rounds
+        found = {f"{part}_seconds": seconds / count for part, seconds in clock.seconds.items()}
+        found["forward_seconds"] = found.pop("passes_seconds") - found["teacher_seconds"] - found["backward_seconds"]
+        found |= {"seconds": statistics.median(ours), "tokens_per_second": seen["tokens"] / sum(ours) / steps}
+        found |= {f"{kind}_seconds": statistics.median(times) for kind, times in others.items()}
+        found["padding_share"] = 1 - seen["tokens"] / seen["slots"]
+        found["loading_share"] = found["data_seconds"] / found["seconds"]
+        student = (found["forward_seconds"] + found["backward_seconds"]) * count
+        found["student_gflops"] = seen["student"] / student / 1e9
+        return found
+
+
+def predict_part(options: argparse.Namespace) -> dict[str, float]:
+    """Rows a second of the pipeline and of ours, fp32 and bf16, on the embedded test part; the share of equal labels."""
+    with tempfile.TemporaryDirectory() as name:
+        run, settings, tokenizer = built(["objective=supervised", "augment=none"], Path(name))
+        folder = Path(name) / "model"
+        export.export_model(folder, run.models.student, tokenizer, "")
+        texts = list(load_split(settings.data).test.text)[: options.rows]
+        found, answers = {}, {}
+        classify = pipeline("text-classification", str(folder), truncation=True, device="cpu")
+        started = time.perf_counter()
+        answers["pipeline"] = [answer["label"] for answer in classify(texts, batch_size=32)]
+        found["pipeline_rows_per_second"] = len(texts) / (time.perf_counter() - started)
+        for precision in (Precision.fp32, Precision.bf16):
+            model, reader = load_run_model(folder)
+            labeller = Labeller(model, reader, settings.data, 64, Process.start(precision))
+            started = time.perf_counter()
+            parts = [labeller.probabilities([texts[at : at + 2048]]) for at in range(0, len(texts), 2048)]
+            found[f"{precision.value}_rows_per_second"] = len(texts) / (time.perf_counter() - started)
+            chosen = np.concatenate(parts).argmax(axis=1)
+            same = [
+                model.config.id2label[int(one)] == two for one, two in zip(chosen, answers["pipeline"], strict=True)
+            ]
+            found[f"{precision.value}_same_labels"] = float(np.mean(same))
+        return found
+
+
+def load_part(options: argparse.Namespace) -> dict[str, float]:
+    """Batches a second out of the token cache, and their rows: what a step waits for, made by one thread."""
+    with tempfile.TemporaryDirectory() as name:
+        run, settings, _ = built([*STEP, *ROWS], Path(name))
+        rows: PairedRows = run.rows
+        phases = training.make_phases(run.objective, settings.train)
+        batches = iter(make_loader(rows, StepSampler(rows.labeled.lengths, rows.weak.lengths, phases, 0)))
+        started = time.perf_counter()
+        for _ in range(200):
+            next(batches)
+        return {"batches_per_second": 200 / (time.perf_counter() - started)}
+
+
+def augment_part(options: argparse.Namespace) -> dict[str, float]:
+    """Texts a second of the word replacement of the embedded experiment, statistics included."""
+    settings = read_train(compose("train", ["+experiment=imdb"]))
+    texts = list(load_split(settings.data).unlabeled.text)[: options.rows]
+    keys = [str(number) for number in range(len(texts))]
+    augmenter = config.build_augmenter(settings.augment, lowercase=True)
+    started = time.perf_counter()
+    augmenter.prepare(texts, keys, len(texts))
+    augmenter.augment(texts, keys, 0)
+    return {"texts_per_second": len(texts) / (time.perf_counter() - started)}
+
+
+def startup_part(options: argparse.Namespace) -> dict[str, float]:
+    """Seconds of --help, and from the command to the first step of the embedded experiment with warm caches."""
+    command = [sys.executable, "-m", "uda.train"]
+    help_seconds = best(lambda: subprocess.run([*command, "--help"], check=True, capture_output=True), 3)
+    times = []
+    with tempfile.TemporaryDirectory() as name:
+        for _ in range(3):
+            started = time.perf_counter()
+            job = subprocess.Popen(
+                [*command, "+experiment=imdb", "train.log_every=1", f"hydra.run.dir={name}/run"],
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert job.stderr is not None
+            while "step 1/" not in job.stderr.readline():
+                assert job.poll() is None
+            times.append(time.perf_counter() - started)
+            job.kill()
+            job.wait()
+            shutil.rmtree(f"{name}/run")
+    return {"help_seconds": help_seconds, "first_step_seconds": min(times[1:])}
+
+
+def overhead_part(options: argparse.Namespace) -> dict[str, float]:
+    """The share of tracking, logging and checkpoints in the wall time of training, evaluations left out."""
+    clock, names = Clock(), ("step", "evaluation", "samples", "warn", "flush")
+    with tempfile.TemporaryDirectory() as name:
+        run, _, _ = built(
+            ["train.num_steps=60", "objective.supervised_steps=4", "train.checkpoint_every=30"], Path(name)
+        )
+        kept = {method: getattr(Tracker, method) for method in names}
+        save, evaluate = training._save, training._probs
+        for method in names:
+            setattr(Tracker, method, clock.around("overhead", kept[method]))
+        training._save = clock.around("overhead", save)
+        training._probs = clock.around("evaluation", evaluate)
+        progress = training.train(run)
+        training._save, training._probs = save, evaluate
+        for method, function in kept.items():
+            setattr(Tracker, method, function)
+    return {"share": clock.seconds["overhead"] / (progress.seconds - clock.seconds["evaluation"])}
+
+
+def ratios(found: dict[str, dict[str, float]]) -> dict[str, float]:
+    """What can be compared between machines and versions, of the parts that were run."""
+    shown = {}
+    for part, prefix in (("step", "step"), ("full", "full_length")):
+        if one := found.get(part):
+            shown[f"{prefix}_vs_separate"] = one["separate_seconds"] / one["seconds"]
+            shown[f"{prefix}_vs_concatenated"] = one["concatenated_seconds"] / one["seconds"]
+            shown["padding_share"] = one["padding_share"]
+            shown["loading_share"] = one["loading_share"]
+            if "gemm" in found and part == "step":
+                shown["mfu"] = one["student_gflops"] / found["gemm"]["gflops_bf16"]
+    if one := found.get("predict"):
+        for precision in ("fp32", "bf16"):
+            shown[f"predict_vs_pipeline_{precision}"] = (
+                one[f"{precision}_rows_per_second"] / one["pipeline_rows_per_second"]
+            )
+        shown["predict_vs_pipeline"] = shown["predict_vs_pipeline_bf16"]
+    if one := found.get("overhead"):
+        shown["overhead_share"] = one["share"]
+    if one := found.get("startup"):
+        shown["startup_help_seconds"] = one["help_seconds"]
+        shown["startup_first_step_seconds"] = one["first_step_seconds"]
+    return shown
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all", metavar="PART")
+    parser.add_argument("--json", type=Path, help="write what was measured to this file")
+    parser.add_argument("--compare", type=Path, help="a file of --json: show its ratios beside")
+    parser.add_argument("--rows", type=int, default=5000, help="texts to predict and to augment")
+    options = parser.parse_args()
+    quiet_transformers()
+    measure = {
+        "gemm": gemm,
+        "step": lambda options: step_part(options, 128, steps=5, rounds=3),
+        "full": lambda options: step_part(options, 512, steps=12, rounds=2),
+        "predict": predict_part,
+        "load": load_part,
+        "augment": augment_part,
+        "startup": startup_part,
+        "overhead": overhead_part,
+    }
+    found: dict[str, dict[str, float]] = {}
+    for part in options.parts or PARTS:
+        found[part] = measure[part](options)
+        for name, value in found[part].items():
+            print(f"{part:10} {name:28} {value:12.4f}", flush=True)
+    old = json.loads(options.compare.read_text())["ratios"] if options.compare else {}
+    print()
+    for name, value in ratios(found).items():
+        print(f"{name:32} {value:10.3f}" + (f"   (was {old[name]:.3f})" if name in old else ""))
+    if options.json:
+        machine = {"machine": platform.processor() or platform.machine(), "threads": torch.get_num_threads()}
+        versions = export.environment(torch.device("cpu"))
+        options.json.write_text(json.dumps({**machine, **versions, "parts": found, "ratios": ratios(found)}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
