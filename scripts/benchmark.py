@@ -1,8 +1,10 @@
-"""How fast training and prediction are here, as ratios within one run: `python scripts/benchmark.py [PART …] [--json FILE]`.
+"""How fast training and prediction are here, as ratios within one run.
 
-Parts: gemm (the machine's limit now), step (ours, with and against the two references of `benchmark_reference.py`, at length
-128), full (the same at length 512, with the lengths that reviews have), predict (against transformers' pipeline), load,
-augment, startup, overhead. Without a part: all of them, in about 25 minutes on two CPU cores. Needs the packages of the embedded experiment.
+    python scripts/benchmark.py [PART …] [--json FILE] [--compare FILE]
+
+Parts: gemm (the machine's limit now), step (ours and the two references of `benchmark_reference.py`, at length 128), full
+(the same at length 512, with the lengths that reviews have), predict (against transformers' pipeline), load, augment,
+startup, overhead. Without a part: all of them. Needs the packages of the embedded experiment.
 """
 
 import argparse
@@ -30,7 +32,7 @@ from uda.data.batches import PairedRows, StepSampler, make_loader
 from uda.data.splits import load_split
 from uda.engine import export, step, training
 from uda.engine.labelling import Labeller
-from uda.engine.model import load_run_model, load_tokenizer, model_location, quiet_transformers
+from uda.engine.model import label_names, load_run_model, load_tokenizer, model_location, quiet_transformers
 from uda.engine.optimizer import make_optimizer
 from uda.engine.process import Process
 from uda.engine.settings import Precision
@@ -175,7 +177,7 @@ def step_part(options: argparse.Namespace, length: int, steps: int, rounds: int)
 
 
 def predict_part(options: argparse.Namespace) -> dict[str, float]:
-    """Rows a second of the pipeline and of ours, fp32 and bf16, on the embedded test part; the share of equal labels."""
+    """Rows a second of the pipeline and of ours, fp32 and bf16, on embedded test rows; the share of equal labels."""
     with tempfile.TemporaryDirectory() as name:
         run, settings, tokenizer = built(["objective=supervised", "augment=none"], Path(name))
         folder = Path(name) / "model"
@@ -192,10 +194,9 @@ def predict_part(options: argparse.Namespace) -> dict[str, float]:
             started = time.perf_counter()
             parts = [labeller.probabilities([texts[at : at + 2048]]) for at in range(0, len(texts), 2048)]
             found[f"{precision.value}_rows_per_second"] = len(texts) / (time.perf_counter() - started)
-            chosen = np.concatenate(parts).argmax(axis=1)
-            same = [
-                model.config.id2label[int(one)] == two for one, two in zip(chosen, answers["pipeline"], strict=True)
-            ]
+            names = label_names(model)
+            chosen = [names[index] for index in np.concatenate(parts).argmax(axis=1)]
+            same = [one == two for one, two in zip(chosen, answers["pipeline"], strict=True)]
             found[f"{precision.value}_same_labels"] = float(np.mean(same))
         return found
 

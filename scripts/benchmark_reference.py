@@ -1,8 +1,8 @@
 """Plain re-implementations of how public code computes a UDA step, to measure ours against.
 
-Both run in fp32 with eager attention, every dropout of the checkpoint, each row padded to the maximum length, all rows in
-every pass and torch's default AdamW. `separate`: three passes, the teacher's without a gradient. `concatenated`: one pass with
-gradients for all three streams.
+Both run in fp32 with eager attention, every dropout of the checkpoint, each row padded to the maximum length, all rows
+in every pass and torch's default AdamW. Separate: three passes, the teacher's without a gradient. Concatenated: one
+pass with gradients for all three streams.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""Cheap dropout keeps what dropout is: shares, scale, gradient, seeds; normalisation is rounded once, under autocast."""
+"""Cheap dropout keeps what dropout is: shares, scale, gradient, seeds; normalisation is rounded under autocast."""
 
 import copy
 

@@ -56,7 +56,7 @@ def _masked(values: Tensor, mask: Tensor, scale: float) -> Tensor:
 class NarrowLayerNorm(nn.LayerNorm):
     """`nn.LayerNorm` whose result has autocast's type, where that is on: it is computed as ever and rounded once.
 
-    Autocast leaves it in fp32, so that each of the products that read it casts it again and the sums around it are fp32.
+    Autocast leaves it in fp32: each of the products that read it casts it again, and the sums around it are in fp32.
     """
 
     def forward(self, input: Tensor) -> Tensor:
