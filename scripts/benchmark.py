@@ -2,9 +2,9 @@
 
     python scripts/benchmark.py [PART …] [--json FILE] [--compare FILE]
 
-Parts: gemm (the machine's limit now), step (ours and the two references of `benchmark_reference.py`, at length 128), full
-(the same at length 512, with the lengths that reviews have), predict (against transformers' pipeline), load, augment,
-startup, overhead. Without a part: all of them. Needs the packages of the embedded experiment.
+Parts: gemm (the machine's limit now), step (ours and the two references of `benchmark_reference.py`, at length 128),
+full (the same at length 512, with the lengths that reviews have), predict (against transformers' pipeline), load,
+augment, startup, overhead. Without a part: all of them. Needs the packages of the embedded experiment.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def gemm(_: argparse.Namespace) -> dict[str, float]:
     found = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         first, second = torch.randn(4096, 1024, dtype=dtype), torch.randn(1024, 2048, dtype=dtype)
-        found[f"gflops_{name}"] = 2 * 4096 * 1024 * 2048 / best(lambda a=first, b=second: a @ b, 15) / 1e9
+        found[f"gflops_{name}"] = 2 * 4096 * 1024 * 2048 / best(partial(torch.matmul, first, second), 15) / 1e9
     return found
 
 
@@ -119,7 +120,8 @@ def step_part(options: argparse.Namespace, length: int, steps: int, rounds: int)
         phases = training.make_phases(objective, settings.train)
         sampler = StepSampler(run.rows.labeled.lengths, run.rows.weak.lengths, phases, 0)
         batches = iter(make_loader(run.rows, sampler))
-        clock, ours, others = Clock(), [], {"separate": [], "concatenated": []}
+        clock, ours = Clock(), []
+        others: dict[str, list[float]] = {"separate": [], "concatenated": []}
         label_rows, backward = step.label_rows, process.accelerator.backward
         step.label_rows = clock.around("teacher", label_rows)
         process.accelerator.backward = clock.around("backward", backward)
@@ -128,8 +130,8 @@ def step_part(options: argparse.Namespace, length: int, steps: int, rounds: int)
 
         def counted(model: Any, tokens: Any, outcome: Any) -> Any:
             if torch.is_grad_enabled():
-                lengths = tokens.mask.sum(dim=1)
-                seen["student"] += 3 * model_flops(run, int(lengths.sum()), int((lengths**2).sum()))
+                squares = sum(length**2 for length in tokens.lengths)
+                seen["student"] += 3 * model_flops(run, sum(tokens.lengths), squares)
             return student_pass(model, tokens, outcome)
 
         step.logits_by_length = counted
@@ -182,7 +184,9 @@ def predict_part(options: argparse.Namespace) -> dict[str, float]:
         run, settings, tokenizer = built(["objective=supervised", "augment=none"], Path(name))
         folder = Path(name) / "model"
         export.export_model(folder, run.models.student, tokenizer, "")
-        texts = list(load_split(settings.data).test.text)[: options.rows]
+        test = load_split(settings.data).test
+        assert test is not None
+        texts = list(test.text)[: options.rows]
         found, answers = {}, {}
         classify = pipeline("text-classification", str(folder), truncation=True, device="cpu")
         started = time.perf_counter()

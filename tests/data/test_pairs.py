@@ -103,8 +103,8 @@ def test_a_cached_single_text_keeps_its_name(tiny_encoder: Callable[[str], Path]
 def test_tokens_of_pairs_are_cut_joined_and_padded() -> None:
     first = pad_rows([np.array([2, 7, 3, 8, 3]), np.array([2, 3])], 9, [np.array([0, 0, 0, 1, 1]), np.array([0, 1])])
     assert first.types.tolist() == [[0, 0, 0, 1, 1], [0, 1, 0, 0, 0]]
-    assert first.select(slice(1, 2)).types.tolist() == [[0, 1]]
-    joined = first.select(torch.tensor([1])).followed_by(first, 9)
+    assert first.select([1]).types.tolist() == [[0, 1]]
+    joined = first.select([1]).followed_by(first, 9)
     assert joined.ids.tolist() == [[2, 3, 9, 9, 9], [2, 7, 3, 8, 3], [2, 3, 9, 9, 9]]
     assert joined.types.tolist() == [[0, 1, 0, 0, 0], [0, 0, 0, 1, 1], [0, 1, 0, 0, 0]]
     nothing = pad_rows([], 9)  # no unlabelled row: it has no types

@@ -1,12 +1,14 @@
 """One step: masked rows cost nothing, micro-batches change nothing, the teacher is what it should be."""
 
 import copy
+import traceback
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from transformers import BertConfig, BertForSequenceClassification
 
 from uda.data.batches import Batch, Tokens, pad_rows
@@ -264,3 +266,47 @@ def test_passes_by_length_give_the_logits_and_gradients_of_one_pass() -> None:
     torch.testing.assert_close(apart, together, rtol=1e-5, atol=1e-6)
     for mine, parameter in zip(gradients, model.parameters(), strict=True):
         torch.testing.assert_close(mine, parameter.grad, rtol=1e-4, atol=1e-6)
+
+
+WAITS = {"item", "tolist", "__bool__", "__int__", "__float__", "__index__", "cpu", "numpy", "nonzero", "bincount"}
+WAITS |= {"unique", "masked_select"}
+
+
+class HostWaits(TorchFunctionMode):
+    """Notes each call at which the host would wait for a GPU: values read, sizes that depend on values."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        name = getattr(func, "__name__", "")
+        by_mask = name == "__getitem__" and any(
+            isinstance(part, Tensor) and part.dtype == torch.bool
+            for part in (args[1] if isinstance(args[1], tuple) else (args[1],))
+        )
+        by_transformers = any("/transformers/" in frame.filename for frame in traceback.extract_stack(limit=4))
+        if (name in WAITS or by_mask) and not by_transformers:
+            self.seen.append(f"{name} by mask" if by_mask else name)
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_double_sees_what_it_should() -> None:
+    values = torch.tensor([1.0, 0.0])
+    with HostWaits() as waits:
+        float(values[0])
+        if values.sum() > 0:
+            values[values > 0].tolist()
+        torch.nonzero(values)
+    assert waits.seen == ["__float__", "__bool__", "__getitem__ by mask", "tolist", "nonzero"]
+
+
+def test_the_host_waits_once_a_step(student, process) -> None:
+    """For the numbers of the rows that are kept, without which masked rows could not be left out.
+
+    Objectives with a memory wait for its answers too, and so does transformers, for whether any slot is padding.
+    """
+    models = Models(student, student, None, 0)
+    with HostWaits() as waits:
+        run_step(models, make_objective(), make_batch(), Context(0.5), process, None)
+    assert waits.seen == ["nonzero", "tolist"]

@@ -13,21 +13,25 @@ from uda.data.tokens import TokenStore
 
 @dataclass(frozen=True)
 class Tokens:
-    """Right-padded rows: ids and mask [N, L]; for pairs token types [N, L] where the encoder has such, else None."""
+    """Right-padded rows: ids and mask [N, L]; for pairs token types [N, L] where the encoder has such, else None.
+
+    lengths: the tokens of each row. They stay on the host, so that no GPU has to be waited for to know them.
+    """
 
     ids: Tensor
     mask: Tensor
+    lengths: list[int]
     types: Tensor | None = None
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.lengths)
 
-    def select(self, rows: Tensor | slice) -> "Tokens":
+    def select(self, rows: Sequence[int]) -> "Tokens":
         """Some rows, cut to the longest of them."""
-        ids, mask = self.ids[rows], self.mask[rows]
-        longest = int(mask.sum(dim=1).max()) if len(ids) else 0
-        types = None if self.types is None else self.types[rows][:, :longest]
-        return Tokens(ids[:, :longest], mask[:, :longest], types)
+        lengths = [self.lengths[row] for row in rows]
+        longest = max(lengths, default=0)
+        chosen = torch.tensor(rows, dtype=torch.int64).to(self.ids.device, non_blocking=True)
+        return self._each(lambda tensor: tensor[chosen, :longest], lengths)
 
     def followed_by(self, other: "Tokens", pad_id: int) -> "Tokens":
         """The rows of both, padded to the longer."""
@@ -36,37 +40,36 @@ class Tokens:
         pad = torch.nn.functional.pad
         ids = [pad(part.ids, (0, length - part.ids.shape[1]), value=pad_id) for part in parts]
         mask = [pad(part.mask, (0, length - part.mask.shape[1])) for part in parts]
-        if self.types is None and other.types is None:
-            return Tokens(torch.cat(ids), torch.cat(mask))
-        types = [torch.zeros_like(part.ids) if part.types is None else part.types for part in parts]
-        return Tokens(
-            torch.cat(ids), torch.cat(mask), torch.cat([pad(each, (0, length - each.shape[1])) for each in types])
-        )
+        types = None
+        if self.types is not None or other.types is not None:
+            found = [torch.zeros_like(part.ids) if part.types is None else part.types for part in parts]
+            types = torch.cat([pad(each, (0, length - each.shape[1])) for each in found])
+        return Tokens(torch.cat(ids), torch.cat(mask), self.lengths + other.lengths, types)
 
     def to(self, device: torch.device) -> "Tokens":
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True), self.lengths)
 
     def pin_memory(self) -> "Tokens":
-        return self._each(torch.Tensor.pin_memory)
+        return self._each(torch.Tensor.pin_memory, self.lengths)
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> "Tokens":
-        return Tokens(change(self.ids), change(self.mask), None if self.types is None else change(self.types))
+    def _each(self, change: Callable[[Tensor], Tensor], lengths: list[int]) -> "Tokens":
+        types = None if self.types is None else change(self.types)
+        return Tokens(change(self.ids), change(self.mask), lengths, types)
 
 
 def pad_rows(rows: Sequence[np.ndarray], pad_id: int, types: Sequence[np.ndarray] | None = None) -> Tokens:
     """Rows of token ids, and of token types if any, as one padded block."""
-    length = max((len(row) for row in rows), default=0)
-    ids = np.full((len(rows), length), pad_id, dtype=np.int64)
-    mask = np.zeros((len(rows), length), dtype=np.int64)
-    for number, row in enumerate(rows):
-        ids[number, : len(row)] = row
-        mask[number, : len(row)] = 1
-    if types is None:
-        return Tokens(torch.from_numpy(ids), torch.from_numpy(mask))
-    padded_types = np.zeros_like(ids)
-    for number, row in enumerate(types):
-        padded_types[number, : len(row)] = row
-    return Tokens(torch.from_numpy(ids), torch.from_numpy(mask), torch.from_numpy(padded_types))
+    lengths = [len(row) for row in rows]
+    filled = np.arange(max(lengths, default=0)) < np.array(lengths, dtype=np.int64)[:, None]
+
+    def block(parts: Sequence[np.ndarray], padding: int) -> Tensor:
+        values = np.full(filled.shape, padding, dtype=np.int64)
+        if parts:
+            values[filled] = np.concatenate(parts)
+        return torch.from_numpy(values)
+
+    mask = torch.from_numpy(filled.astype(np.int64))
+    return Tokens(block(rows, pad_id), mask, lengths, None if types is None else block(types, 0))
 
 
 def pad_stored(picks: Sequence[tuple[TokenStore, int]], pad_id: int) -> Tokens:

@@ -54,7 +54,7 @@ class StepOutcome:
 
     def saw(self, tokens: Tokens) -> None:
         """Count the tokens of a pass, and its slots, padding included."""
-        self.num_tokens += int(tokens.mask.sum())
+        self.num_tokens += sum(tokens.lengths)
         self.num_slots += tokens.mask.numel()
 
 
@@ -73,14 +73,14 @@ def run_step(
     """
     outcome = StepOutcome()
     weak, pseudo = label_rows(models, objective, batch, context, process, micro_batch_size, outcome)
-    kept = torch.nonzero(pseudo.weight > 0).flatten()
+    kept = torch.nonzero(pseudo.weight > 0).flatten().tolist()  # the host waits here: it must know what to compute
     view = batch.strong if objective.student_view == "strong" else batch.weak
     student_logits = []
     parts = list(_parts(len(batch.labeled), kept, micro_batch_size))
     models.wrapped.train()
     for number, rows in enumerate(parts):
         num_labeled = len(batch.labeled) if number == 0 else 0
-        inputs = batch.labeled.select(slice(num_labeled)).followed_by(view.select(rows), models.pad_id)
+        inputs = batch.labeled.select(range(num_labeled)).followed_by(view.select(rows), models.pad_id)
         last = number == len(parts) - 1
         with nullcontext() if last else process.accelerator.no_sync(models.wrapped):
             logits = logits_by_length(models.wrapped, inputs, outcome)
@@ -88,7 +88,7 @@ def run_step(
                 logits[:num_labeled],
                 batch.labels[:num_labeled],
                 logits[num_labeled:],
-                pseudo if len(parts) == 1 else pseudo.select(rows),
+                pseudo if len(parts) == 1 else pseudo.select(torch.tensor(rows, dtype=torch.int64)),
                 context,
             )
             process.accelerator.backward(loss.total * process.count)  # undoes DDP's averaging
@@ -96,7 +96,7 @@ def run_step(
             outcome.metrics[name] = outcome.metrics.get(name, 0) + value
         outcome.metrics["loss/total"] = outcome.metrics.get("loss/total", 0) + loss.total.detach()
         student_logits.append(logits[num_labeled:].detach())
-    outcome.counts = row_counts(weak, pseudo, torch.cat(student_logits))
+    outcome.counts = row_counts(weak, pseudo, torch.cat(student_logits), kept)
     return outcome
 
 
@@ -121,7 +121,7 @@ def label_rows(
         teacher = models.student.train()
     size = micro_batch_size or len(rows)
     with torch.no_grad(), process.accelerator.autocast():
-        parts = [rows.select(slice(start, start + size)) for start in range(0, len(rows), size)]
+        parts = [rows.select(range(len(rows))[start : start + size]) for start in range(0, len(rows), size)]
         logits = at_least_float32(torch.cat([logits_by_length(teacher, part, outcome) for part in parts]))
     num_labeled = len(logits) - len(batch.index)
     labeled = logits[:num_labeled] if num_labeled else None
@@ -135,8 +135,8 @@ def logits_by_length(model: nn.Module, tokens: Tokens, outcome: StepOutcome) -> 
 
     Which rows share a pass changes no logit but by rounding: padding is masked.
     """
-    blocks = length_blocks(tokens.mask.sum(dim=1).tolist())
-    parts = [tokens if len(blocks) == 1 else tokens.select(torch.tensor(rows)) for rows in blocks]
+    blocks = length_blocks(tokens.lengths)
+    parts = [tokens if len(blocks) == 1 else tokens.select(rows) for rows in blocks]
     for part in parts:
         outcome.saw(part)
     logits = torch.cat([logits_of(model, part) for part in parts])
@@ -165,7 +165,7 @@ def length_blocks(lengths: Sequence[int]) -> list[list[int]]:
     return blocks[::-1] if len(blocks) > 1 else [list(range(len(lengths)))]
 
 
-def _parts(num_labeled: int, kept: Tensor, micro_batch_size: int | None) -> Iterator[Tensor]:
+def _parts(num_labeled: int, kept: list[int], micro_batch_size: int | None) -> Iterator[list[int]]:
     """The kept rows of each student pass; the first pass has room for the labelled rows too."""
     if micro_batch_size is None:
         yield kept
@@ -176,16 +176,17 @@ def _parts(num_labeled: int, kept: Tensor, micro_batch_size: int | None) -> Iter
         yield kept[start : start + micro_batch_size]
 
 
-def row_counts(weak: Tensor, pseudo: PseudoLabels, student: Tensor) -> Tensor:
+def row_counts(weak: Tensor, pseudo: PseudoLabels, student: Tensor, kept: list[int]) -> Tensor:
     """Sums over this process's rows, to be added over processes: [4 + K].
 
     rows, kept rows, confidence (max softmax(weak)), kept rows on which teacher and student agree, kept rows of each
-    pseudo-label.
+    pseudo-label. student: logits of the kept rows, whose numbers are `kept`.
     """
-    kept = pseudo.weight > 0
-    predicted = pseudo.probs[kept].argmax(dim=-1)
+    numbers = torch.tensor(kept, dtype=torch.int64).to(weak.device, non_blocking=True)
+    predicted = pseudo.probs[numbers].argmax(dim=-1)
     confidence = torch.softmax(weak, dim=-1).amax(dim=-1) if len(weak) else weak.new_zeros(0)
     agree = (student.argmax(dim=-1) == predicted).sum()
-    mix = torch.bincount(predicted, minlength=pseudo.probs.shape[1])
-    head = torch.stack([weak.new_tensor(float(len(weak))), kept.sum(), confidence.sum(), agree])
+    classes = torch.arange(pseudo.probs.shape[1], device=weak.device)
+    mix = (predicted[:, None] == classes).sum(dim=0)
+    head = torch.stack([weak.new_tensor(float(len(weak))), weak.new_tensor(len(kept)), confidence.sum(), agree])
     return torch.cat([head.float(), mix.float()])

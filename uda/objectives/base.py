@@ -53,6 +53,13 @@ class PseudoLabels:
         """Pseudo-labels of no row at all: a supervised step, or a micro-batch of labelled rows only."""
         return cls(like.new_zeros(0, num_classes), like.new_zeros(0), like.new_ones(()))
 
+    def kept(self, count: int) -> Tensor:
+        """The numbers of the rows of weight above 0, in order; `count` of them, as many as the student has answered.
+
+        A mask would give the same rows, but on a GPU the host would have to wait for how many there are.
+        """
+        return torch.argsort(self.weight > 0, descending=True, stable=True)[:count]
+
     def select(self, rows: Tensor) -> "PseudoLabels":
         """The pseudo-labels of some rows, by mask or index; the normaliser stays that of the step."""
         return PseudoLabels(self.probs[rows], self.weight[rows], self.normalizer)

@@ -131,10 +131,11 @@ class UDA(Objective):
 
     def loss(self, labeled: Tensor, labels: Tensor, unlabeled: Tensor, pseudo: PseudoLabels, context: Context) -> Loss:
         if self.label_counts is not None and len(labels):
-            self.label_counts += torch.bincount(context.gather(labels), minlength=self.num_classes)
+            classes = torch.arange(self.num_classes, device=labels.device)
+            self.label_counts += (context.gather(labels)[:, None] == classes).sum(dim=0)
         threshold = tsa_threshold(context.progress, self.tsa, self.num_classes)
         supervised, metrics = annealed_cross_entropy(labeled, labels, threshold, context, self.class_weights)
-        kept = pseudo.weight > 0
+        kept = pseudo.kept(len(unlabeled))
         temperature = self.temperature if self.tempering == "prediction" else None
         log_prediction = F.log_softmax(tempered(at_least_float32(unlabeled), temperature), dim=-1)
         divergence = kl_divergence(pseudo.probs[kept], log_prediction)
