@@ -153,3 +153,10 @@ def test_a_misspelt_key_of_a_class_is_named() -> None:
 def test_a_class_that_does_not_exist_is_named() -> None:
     with pytest.raises(UserError, match=r"objective: expected a class that can be built.*objective._target_"):
         build({"_target_": "uda.objectives.nothing.Here"}, "objective", num_classes=2, num_unlabeled=1)
+
+
+def test_booleans_are_labels_in_the_config_too() -> None:
+    """YAML reads true as a boolean; the rows' label is 'true'."""
+    given = "{true: [good], false: [bad]}"
+    cfg = compose("train", ["+experiment=files", "data.labeled=rows.csv", f"data.label_descriptions={given}"])
+    assert read_train(cfg).data.label_descriptions == {"true": ["good"], "false": ["bad"]}

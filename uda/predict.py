@@ -45,9 +45,9 @@ def run(cfg: DictConfig) -> Summary:
     """
     settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(PredictConfig), cfg))
     assert isinstance(settings, PredictConfig)
+    settings.input, settings.output = (one and os.path.expanduser(one) for one in (settings.input, settings.output))
     _check(settings)
     assert settings.run is not None
-    settings.input, settings.output = (os.path.expanduser(str(one)) for one in (settings.input, settings.output))
     folder = Path(settings.run)
     trained = config.read_train(DictConfig(run_directory.read_config(folder)))
     with cli.signals_interrupt(), opened_input(settings.input) as stream:

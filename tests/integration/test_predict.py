@@ -487,3 +487,22 @@ def test_memory_does_not_grow_with_the_input(trained, tmp_path) -> None:
         peaks.append(int(done.stdout.split()[-1]) / 1024)
     assert pq.read_metadata(tmp_path / "200000.parquet").num_rows == 200_000
     assert peaks[1] < peaks[0] + 60  # MB; the rows themselves are 200
+
+
+def test_a_model_that_gives_no_numbers_is_refused(trained, tmp_path, monkeypatch) -> None:
+    """Its rows have a text, so they are not to be counted as blank."""
+    from uda.engine import labelling
+
+    source, output = tmp_path / "texts.csv", tmp_path / "labels.csv"
+    pd.DataFrame({"text": ["good film", "bad film"]}).to_csv(source, index=False)
+    monkeypatch.setattr(labelling, "predict", lambda model, store, *rest: np.full((len(store), 2), np.nan))
+    with pytest.raises(UserError, match=r"found others than finite ones: its weights are damaged\. Restore"):
+        run(trained, source, output)
+    assert not output.exists()
+
+
+def test_home_is_expanded(trained, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    pd.DataFrame({"text": ["good film"]}).to_csv(tmp_path / "texts.csv", index=False)
+    run(trained, "'~/texts.csv'", "'~/labels.csv'")
+    assert len(pd.read_csv(tmp_path / "labels.csv")) == 1
