@@ -15,9 +15,10 @@ from transformers import PreTrainedTokenizerBase
 from uda import config
 from uda.config import TrainConfig
 from uda.data.batches import PairedRows, pad_rows
+from uda.data.cache import cache_dir
 from uda.data.settings import DataSettings, Truncation
 from uda.data.splits import Split
-from uda.data.tokens import TokenStore, cache_dir, tokenize
+from uda.data.tokens import TokenStore, tokenize
 from uda.engine.cpu_layers import use_cpu_layers
 from uda.engine.model import choose_attention, fit_tokenizer, load_classifier, move, start_head_from_descriptions
 from uda.engine.process import Process

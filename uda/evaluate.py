@@ -44,8 +44,9 @@ def _check_pairs(data: DataSettings, trained: DataSettings) -> None:
 
 
 def _evaluate(settings: EvaluateConfig, trained: DataSettings, folder: Path, output: Path) -> dict[str, Any]:
+    from uda.data.cache import cache_dir
     from uda.data.splits import load_test
-    from uda.data.tokens import cache_dir, tokenize
+    from uda.data.tokens import tokenize
     from uda.engine import export
     from uda.engine.evaluation import predict, score
     from uda.engine.model import label_names, load_run_model, move, quiet_transformers

@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 from collections import Counter
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from uda.data.batches import Batch, PairedRows, Phase, RowStream, StepRows, StepSampler, Tokens, make_loader, pad_rows
-from uda.data.tokens import TokenStore
+from uda.data.tokens import RowLengths, TokenStore
 
 PAD = 9
 
@@ -154,6 +155,34 @@ def test_group_is_at_most_an_eighth_of_an_epoch(num_rows: int, batch_size: int, 
     stream = RowStream(lengths_of(num_rows), batch_size, seed=0, stream=0)
     assert stream.group_size == group_size
     assert group_size == 1 or group_size * batch_size <= num_rows / 8
+
+
+def test_lengths_looked_up_give_the_same_batches() -> None:
+    lengths = lengths_of(2000)
+    looked_up = RowLengths(np.concatenate([[0], lengths.cumsum()]))
+    expected = batches(RowStream(lengths, 16, seed=0, stream=0), 140)
+    assert batches(RowStream(looked_up, 16, seed=0, stream=0), 140).tolist() == expected.tolist()
+
+
+def test_an_epoch_is_the_permutation_of_the_generator() -> None:
+    stream = RowStream(lengths_of(20), 20, seed=5, stream=1)  # one batch an epoch, so nothing is grouped
+    for epoch in range(3):
+        expected = np.random.default_rng((5, 1, 0, epoch)).permutation(20)
+        assert stream.batch(epoch).tolist() == expected.tolist()
+        assert stream.batch(epoch).dtype == np.int64  # the objective is given these numbers
+
+
+def test_a_stream_holds_four_bytes_a_row() -> None:
+    num_rows = 1_000_000
+    lengths = RowLengths(np.arange(num_rows + 1))
+    tracemalloc.start()
+    try:
+        stream = RowStream(lengths, 48, seed=0, stream=0)
+        stream.batch(0)
+        stream.batch(num_rows // 48 + 50)  # the next epoch
+        assert tracemalloc.get_traced_memory()[1] < 4.3 * num_rows  # at most one permutation at a time
+    finally:
+        tracemalloc.stop()
 
 
 # StepSampler

@@ -14,8 +14,9 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from uda.data import tokens
+from uda.data.cache import ArrayWriter, cache_dir, mapped
 from uda.data.settings import Truncation
-from uda.data.tokens import TokenStore, cache_dir, tokenize
+from uda.data.tokens import TokenStore, tokenize
 from uda.engine.model import load_tokenizer
 from uda.engine.settings import ModelSettings
 from uda.errors import UserError
@@ -114,6 +115,26 @@ def test_store(tokenizer: Any, tmp_path: Path) -> None:
 def test_texts_are_encoded_in_chunks(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "_CHUNK", 3)
     assert as_lists(tokenize(TEXTS, tokenizer, 64, Truncation.head, tmp_path)) == tokenizer(TEXTS)["input_ids"]
+
+
+@pytest.mark.parametrize("pieces", [[], [[]], [[1], [2, 3], []], [list(range(500)), list(range(70_000))]])
+def test_an_array_written_in_pieces_is_the_array(tmp_path: Path, pieces: list[list[int]]) -> None:
+    with ArrayWriter(tmp_path / "pieces.npy", np.int32) as writer:
+        for piece in pieces:
+            writer.append(np.array(piece, dtype=np.int64))
+    whole = np.array([number for piece in pieces for number in piece], dtype=np.int32)
+    np.save(tmp_path / "whole.npy", whole)
+    assert (tmp_path / "pieces.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+    assert mapped(tmp_path / "pieces.npy").tolist() == whole.tolist()
+
+
+def test_ids_and_offsets_are_mapped(tokenizer: Any, tmp_path: Path) -> None:
+    store = tokenize(TEXTS, tokenizer, MAX_LENGTH, Truncation.tail, tmp_path)
+    assert isinstance(store.ids, np.memmap)
+    assert isinstance(store.offsets, np.memmap)
+    rows = np.array([7, 0, 3])
+    assert store.row_lengths[rows].tolist() == [len(store[row]) for row in (7, 0, 3)]
+    assert len(store.row_lengths) == len(TEXTS)
 
 
 def test_no_texts(tokenizer: Any, tmp_path: Path) -> None:
@@ -275,7 +296,7 @@ def test_full_disk_is_not_taken_for_a_faster_process(
     def full(*args: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "save", full)
+    monkeypatch.setattr(ArrayWriter, "append", full)
     with pytest.raises(
         UserError, match=r"in the cache .*, found: .*No space left.* set the environment variable UDA_C"
     ):

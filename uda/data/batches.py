@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from uda.data.tokens import TokenStore
+from uda.data.tokens import RowLengths, TokenStore
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class RowStream:
 
     _MAX_GROUP = 50
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, seed: int, stream: int) -> None:
+    def __init__(self, lengths: np.ndarray | RowLengths, batch_size: int, seed: int, stream: int) -> None:
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
@@ -158,11 +158,19 @@ class RowStream:
         while start < end:
             epoch, place = divmod(start, len(self.lengths))
             if self._epoch[0] != epoch:
-                order = np.random.default_rng((self.seed, self.stream, 0, epoch)).permutation(len(self.lengths))
-                self._epoch = (epoch, order)
-            parts.append(self._epoch[1][place : place + end - start])
+                self._epoch = (-1, np.zeros(0, dtype=np.int64))  # freed before the next one is made
+                generator = np.random.default_rng((self.seed, self.stream, 0, epoch))
+                self._epoch = (epoch, _permutation(generator, len(self.lengths)))
+            parts.append(self._epoch[1][place : place + end - start].astype(np.int64))
             start += len(parts[-1])
         return np.concatenate(parts)
+
+
+def _permutation(generator: np.random.Generator, count: int) -> np.ndarray:
+    """What `generator.permutation(count)` gives, in the smaller integers where they hold it."""
+    order = np.arange(count, dtype=np.int32 if count <= np.iinfo(np.int32).max else np.int64)
+    generator.shuffle(order)
+    return order
 
 
 @dataclass(frozen=True)
@@ -189,8 +197,8 @@ class StepSampler(Sampler[StepRows]):
 
     def __init__(
         self,
-        labeled_lengths: np.ndarray,
-        unlabeled_lengths: np.ndarray,
+        labeled_lengths: np.ndarray | RowLengths,
+        unlabeled_lengths: np.ndarray | RowLengths,
         phases: Sequence[Phase],
         seed: int,
         first_step: int = 0,

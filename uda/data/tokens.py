@@ -3,26 +3,34 @@
 import hashlib
 import json
 import logging
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from uda.data.cache import ArrayWriter, cached_folder, mapped
 from uda.data.settings import Truncation
-from uda.errors import UserError
 
 log = logging.getLogger(__name__)
 
+Chunk = tuple[Sequence[str], Sequence[str] | None]  # texts and, of pairs, the second ones
+
 _CHUNK = 250  # texts; what a tokenizer makes of more stays in memory as holes
-_WRITING = ".writing-"
-_LEFT_SECONDS = 7 * 24 * 3600  # far beyond what tokenizing takes
+
+
+class RowLengths:
+    """The number of tokens of each of N rows, looked up: `lengths[rows]` for an array of row numbers."""
+
+    def __init__(self, offsets: np.ndarray) -> None:
+        self.offsets = offsets
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, rows: np.ndarray) -> np.ndarray:
+        return np.asarray(self.offsets[rows + 1] - self.offsets[rows])
 
 
 @dataclass(frozen=True)
@@ -49,13 +57,13 @@ class TokenStore:
 
     @property
     def lengths(self) -> np.ndarray:
-        """The number of tokens of each row, [N]."""
+        """The number of tokens of each row, [N], in memory."""
         return np.diff(self.offsets)
 
-
-def cache_dir() -> Path:
-    """Where caches live: $UDA_CACHE, else ~/.cache/uda."""
-    return Path(os.environ.get("UDA_CACHE") or "~/.cache/uda").expanduser()
+    @property
+    def row_lengths(self) -> RowLengths:
+        """The same, but read from where the offsets lie when it is asked for."""
+        return RowLengths(self.offsets)
 
 
 def tokenize(
@@ -66,31 +74,39 @@ def tokenize(
     cache: Path,
     pairs: Sequence[str] | None = None,
 ) -> TokenStore:
-    """What `tokenize_in_memory` gives, memory-mapped, from the cache or made now.
+    """What `tokenize_in_memory` gives, memory-mapped, from the cache or made now."""
+    content = _contents(texts if pairs is None else [*texts, *pairs])
+    chunks = _chunks(texts, pairs)
+    return tokenize_chunks(chunks, pairs is not None, content, tokenizer, max_length, truncation, cache)
 
-    Safe with several processes: each writes aside and renames, and any of the equal results may win.
+
+def tokenize_chunks(
+    chunks: Iterable[Chunk],
+    paired: bool,
+    content: Iterable[bytes],
+    tokenizer: Any,
+    max_length: int,
+    truncation: Truncation,
+    cache: Path,
+) -> TokenStore:
+    """The token store of texts that need not fit into memory, memory-mapped.
+
+    `content` names the texts: other bytes for other ones. The chunks are looked at only where the cache has no tokens
+    of this content, this tokenizer and these settings.
     """
-    folder = cache / "tokens" / _key(texts, tokenizer, max_length, truncation, pairs)
-    if not folder.exists():
-        log.info("tokenizing %d texts into %s", len(texts), folder)
-        aside = None
-        try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            _remove_leftovers(folder.parent)
-            aside = Path(tempfile.mkdtemp(prefix=_WRITING, dir=folder.parent))
-            _write(tokenize_in_memory(texts, tokenizer, max_length, truncation, pairs), aside)
-            aside.rename(folder)
-        except OSError as error:
-            if not folder.exists():  # no other process was faster
-                raise UserError(
-                    f"Expected room and permission for tokens in the cache {cache}, found: {error}. Mend that, or set "
-                    "the environment variable UDA_CACHE to another folder."
-                ) from error
-        finally:
-            if aside is not None:
-                shutil.rmtree(aside, ignore_errors=True)
-    types = _mapped(folder / "types.npy") if (folder / "types.npy").exists() else None
-    return TokenStore(_mapped(folder / "ids.npy"), np.load(folder / "offsets.npy"), types)
+    names = f" pairs {sorted(tokenizer.model_input_names)}" if paired else ""
+    digest = hashlib.sha256(f"1 {max_length} {truncation.value} {_fingerprint(tokenizer)}{names}".encode())
+    for part in content:
+        digest.update(part)
+    folder = cache / "tokens" / digest.hexdigest()[:32]
+
+    def write(aside: Path) -> None:
+        log.info("tokenizing into %s", folder)
+        _write(_encoded(chunks, paired, tokenizer, max_length, truncation), aside)
+
+    cached_folder(folder, "tokens", write)
+    types = mapped(folder / "types.npy") if (folder / "types.npy").exists() else None
+    return TokenStore(mapped(folder / "ids.npy"), mapped(folder / "offsets.npy"), types)
 
 
 def tokenize_in_memory(
@@ -107,20 +123,33 @@ def tokenize_in_memory(
     """
     rows: list[np.ndarray] = []
     types: list[np.ndarray] = []
-    prefix, suffix = _special_tokens(tokenizer) if pairs is None else (0, 0)
-    for start in range(0, len(texts), _CHUNK):
-        chunk = list(texts[start : start + _CHUNK])
-        if pairs is None:
-            encoded = tokenizer(chunk, truncation=False, padding=False, verbose=False)
-            rows.extend(_cut(ids, prefix, suffix, max_length, truncation) for ids in encoded["input_ids"])
-        else:
-            encoded = _encode_pairs(chunk, list(pairs[start : start + _CHUNK]), tokenizer, max_length, truncation)
-            rows.extend(np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"])
-            types.extend(np.asarray(each, dtype=np.int8) for each in encoded.get("token_type_ids", []))
+    for some, their_types in _encoded(_chunks(texts, pairs), pairs is not None, tokenizer, max_length, truncation):
+        rows += some
+        types += their_types
     offsets = np.zeros(len(rows) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in rows], out=offsets[1:])
     ids = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int32)
     return TokenStore(ids, offsets, np.concatenate(types) if types else None)
+
+
+def _chunks(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[Chunk]:
+    for start in range(0, len(texts), _CHUNK):
+        yield texts[start : start + _CHUNK], None if pairs is None else pairs[start : start + _CHUNK]
+
+
+def _encoded(
+    chunks: Iterable[Chunk], paired: bool, tokenizer: Any, max_length: int, truncation: Truncation
+) -> Iterator[tuple[list[np.ndarray], list[np.ndarray]]]:
+    """The ids of each row of a chunk, and the token types of each or none; chunk by chunk."""
+    prefix, suffix = (0, 0) if paired else _special_tokens(tokenizer)
+    for texts, pairs in chunks:
+        if pairs is None:
+            encoded = tokenizer(list(texts), truncation=False, padding=False, verbose=False)
+            yield [_cut(ids, prefix, suffix, max_length, truncation) for ids in encoded["input_ids"]], []
+        else:
+            encoded = _encode_pairs(list(texts), list(pairs), tokenizer, max_length, truncation)
+            types = [np.asarray(each, dtype=np.int8) for each in encoded.get("token_type_ids", [])]
+            yield [np.asarray(ids, dtype=np.int32) for ids in encoded["input_ids"]], types
 
 
 def truncation_side(truncation: Truncation) -> str:
@@ -128,29 +157,11 @@ def truncation_side(truncation: Truncation) -> str:
     return "right" if truncation is Truncation.head else "left"
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left half written, once nobody can be at it any more."""
-    for path in folder.glob(f"{_WRITING}*"):
-        with suppress(FileNotFoundError):  # another process deleted it
-            if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
-
-
-def _mapped(path: Path) -> np.ndarray:
-    return np.load(path, mmap_mode="r") if os.path.getsize(path) > 128 else np.load(path)
-
-
-def _key(
-    texts: Sequence[str], tokenizer: Any, max_length: int, truncation: Truncation, pairs: Sequence[str] | None
-) -> str:
-    names = "" if pairs is None else f" pairs {sorted(tokenizer.model_input_names)}"
-    digest = hashlib.sha256(f"1 {max_length} {truncation.value} {_fingerprint(tokenizer)}{names}".encode())
-    for column in [texts] if pairs is None else [texts, pairs]:
-        for text in column:
-            raw = text.encode()
-            digest.update(len(raw).to_bytes(8, "little"))
-            digest.update(raw)
-    return digest.hexdigest()[:32]
+def _contents(texts: Iterable[str]) -> Iterator[bytes]:
+    for text in texts:
+        raw = text.encode()
+        yield len(raw).to_bytes(8, "little")
+        yield raw
 
 
 def _fingerprint(tokenizer: Any) -> str:
@@ -165,15 +176,20 @@ def _fingerprint(tokenizer: Any) -> str:
     return hashlib.sha256(repr(state).encode()).hexdigest()
 
 
-def _write(store: TokenStore, folder: Path) -> None:
-    for name in ("ids", "offsets", "types"):
-        array = getattr(store, name)
-        if array is None:
-            continue
-        with (folder / f"{name}.npy").open("wb") as file:
-            np.save(file, array)
-            file.flush()
-            os.fsync(file.fileno())  # the folder's name must not reach the disk before its content
+def _write(encoded: Iterator[tuple[list[np.ndarray], list[np.ndarray]]], folder: Path) -> None:
+    with (
+        ArrayWriter(folder / "ids.npy", np.int32) as ids,
+        ArrayWriter(folder / "offsets.npy", np.int64) as offsets,
+        ArrayWriter(folder / "types.npy", np.int8) as types,
+    ):
+        offsets.append(np.zeros(1))
+        for rows, their_types in encoded:
+            offsets.append(ids.length + np.cumsum([len(row) for row in rows]))
+            ids.append(np.concatenate(rows))
+            if their_types:
+                types.append(np.concatenate(their_types))
+    if not types.length:
+        (folder / "types.npy").unlink()
 
 
 def _encode_pairs(

@@ -116,7 +116,7 @@ def train(run: Training) -> Progress:
     guard = CollapseGuard(run.label_names, limit, run.objective)
     progress, stored_optimizer = _restore(run, guard)
     started = time.monotonic() - progress.seconds
-    lengths = run.rows.labeled.lengths, run.rows.weak.lengths
+    lengths = run.rows.labeled.row_lengths, run.rows.weak.row_lengths
     sampler = StepSampler(*lengths, phases, run.seed, progress.step, process.rank, process.count)
     eval_every = settings.eval_every and steps_of(settings.eval_every, settings.num_steps)
     tracker = Tracker(
@@ -212,7 +212,7 @@ def _peak_rate(settings: TrainSettings, phase: Phase) -> float:
 def _start_teaching(run: Training, step: int) -> None:
     """The student becomes the teacher; the objective sees what it answers on rows of a stream of their own."""
     run.models.start_teacher()
-    lengths = run.rows.weak.lengths
+    lengths = run.rows.weak.row_lengths
     size = max(run.settings.batch_size * run.settings.unlabeled_ratio, run.process.count)
     stream = RowStream(lengths, size, run.seed, _PREFILL_STREAM)
     for number in range(math.ceil(run.objective.prefill_rows / size)):
