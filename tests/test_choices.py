@@ -83,12 +83,12 @@ def test_unknown_tokens_are_counted(tiny_bert) -> None:
 def test_the_sample_does_not_depend_on_the_order_of_the_rows() -> None:
     import pandas as pd
 
-    rows = pd.DataFrame(
-        {"text": [f"t{n}" for n in range(5_000)], "raw_hash": [f"{n * 7919 % 5_000:04}" for n in range(5_000)]}
-    )
+    from uda.data.rows import Rows
+
+    hashes = [f"{n * 7919 % 5_000:016x}{0:048x}" for n in range(5_000)]
+    rows = pd.DataFrame({"text": [f"t{n}" for n in range(5_000)], "raw_hash": hashes, "folded": hashes, "key": "k"})
     shuffled = rows.sample(frac=1, random_state=0)
     first, second = (
-        choices._sample(SimpleNamespace(labeled=part[:100], unlabeled=part[100:])) for part in (rows, shuffled)
+        choices._sample(SimpleNamespace(labeled=part[:100], unlabeled=Rows.of(part[100:]))) for part in (rows, shuffled)
     )
-    assert first == second
-    assert len(first) == 2_000
+    assert first == second == list(rows.sort_values("raw_hash").text)[:2_000]

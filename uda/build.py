@@ -2,7 +2,6 @@
 
 import copy
 import logging
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from uda import config
 from uda.config import TrainConfig
 from uda.data.batches import PairedRows, pad_rows
 from uda.data.cache import cache_dir
-from uda.data.settings import DataSettings, Truncation
+from uda.data.rows import Rows
+from uda.data.settings import DataSettings
 from uda.data.splits import Split
 from uda.data.tokens import TokenStore, tokenize
 from uda.engine.cpu_layers import use_cpu_layers
@@ -24,14 +24,13 @@ from uda.engine.model import choose_attention, fit_tokenizer, load_classifier, m
 from uda.engine.process import Process
 from uda.engine.settings import Calibration
 from uda.engine.step import Models
-from uda.engine.tracking import SamplePair
 from uda.engine.training import EvaluationRows, Training, supervised_steps
 from uda.errors import UserError
 from uda.objectives.base import Objective
+from uda.views import Copies, make_views
 
 log = logging.getLogger(__name__)
 
-_NUM_SAMPLES, _MAX_EXCERPT = 4, 400  # rows and characters to look at in TensorBoard
 _UNBALANCED = 1.5  # rows of the largest class for one of the smallest
 
 
@@ -200,12 +199,10 @@ def build_training(
     torch.manual_seed(settings.seed)
     student = load_classifier(location, settings.model, split.label_names)
     fit_tokenizer(tokenizer, student, data.max_length)
-    unlabeled = split.unlabeled if objective.teacher_rows != "none" else split.unlabeled[:0]
-    augmented = _augmented(settings, unlabeled, split.num_source_rows, tokenizer)
-    weak = tokens_of_rows(unlabeled, tokenizer, data)
-    strong = [tokens_of(texts, tokenizer, data, pairs) for texts, pairs in augmented]
+    unlabeled = split.unlabeled if objective.teacher_rows != "none" else split.unlabeled.head(0)
+    views = make_views(unlabeled, _copies(settings, unlabeled, split.num_source_rows, tokenizer), tokenizer, data)
     labeled = tokens_of_rows(split.labeled, tokenizer, data)
-    rows = PairedRows(labeled, split.labeled.label.to_numpy(), weak, strong, pad_id, settings.seed)
+    rows = PairedRows(labeled, split.labeled.label.to_numpy(), views.weak, views.strong, pad_id, settings.seed)
     role, chosen = ("test", split.test) if split.dev is None else ("dev", split.dev)
     assert chosen is not None
     evaluation = EvaluationRows(tokens_of_rows(chosen, tokenizer, data), chosen.label.to_numpy(), role)
@@ -225,7 +222,7 @@ def build_training(
         models,
         objective.to(process.device),
         rows,
-        _samples(unlabeled, augmented, data.truncation),
+        views.samples,
         evaluation,
         split.label_names,
         settings.train,
@@ -235,59 +232,10 @@ def build_training(
     )
 
 
-def _augmented(
-    settings: TrainConfig, rows: pd.DataFrame, num_source_rows: int, tokenizer: PreTrainedTokenizerBase
-) -> list[tuple[list[str], list[str] | None]]:
-    """The augmented copies of the unlabelled texts, and of their second texts; one empty copy where there are none.
-
-    Each text of a pair is augmented by itself. The copies of the second texts count on from those of the first.
-    """
-    num_copies = settings.augment["num_copies"]
-    augmenter = config.build_augmenter(settings.augment, tokenizer.tokenize("A") == tokenizer.tokenize("a"))
-    texts, pairs, keys = list(rows.text), pairs_of(rows), list(rows.key)
-    if pairs is not None and augmenter.single_texts_only:
-        raise UserError(
-            f"augment: expected a method that makes its texts itself, as rows are pairs (data.text_pair_column), found "
-            f"{type(augmenter).__name__}, which has one text a row. Choose another, for example augment=tfidf_mild."
-        )
-    if not texts:
-        return [([], None)]
-    started = time.monotonic()
-    augmenter.prepare(texts + (pairs or []), keys * (1 if pairs is None else 2), num_source_rows)
-    copies = []
-    for number in range(num_copies):
-        second = None if pairs is None else augmenter.augment(pairs, keys, num_copies + number)
-        copies.append((augmenter.augment(texts, keys, number), second))
-    log.info("augmented %d texts by %s in %.0f s", len(texts), type(augmenter).__name__, time.monotonic() - started)
-    return copies
-
-
-def _samples(
-    rows: pd.DataFrame, augmented: list[tuple[list[str], list[str] | None]], truncation: Truncation
-) -> list[SamplePair]:
-    """A few unlabelled rows, from all over their source, with the first of their augmented copies."""
-    numbers = np.unique(np.linspace(0, len(rows) - 1, min(_NUM_SAMPLES, len(rows)), dtype=int))
-    texts, pairs, (copies, second) = list(rows.text), pairs_of(rows), augmented[0]
-
-    def shown(text: str, pair: str | None) -> str:
-        parts = [excerpt(part, truncation) for part in (text, pair) if part is not None]
-        return " ⏎ ".join(parts)
-
-    return [
-        SamplePair(
-            int(number),
-            shown(texts[number], pairs[number] if pairs else None),
-            shown(copies[number], second[number] if second else None),
-        )
-        for number in numbers
-    ]
-
-
-def excerpt(text: str, truncation: Truncation) -> str:
-    """The end of a long text that the encoder sees."""
-    if len(text) <= _MAX_EXCERPT:
-        return text
-    return f"…{text[-_MAX_EXCERPT:]}" if truncation is Truncation.tail else f"{text[:_MAX_EXCERPT]}…"
+def _copies(settings: TrainConfig, rows: Rows, num_source_rows: int, tokenizer: PreTrainedTokenizerBase) -> Copies:
+    lowercase = tokenizer.tokenize("A") == tokenizer.tokenize("a")
+    augmenter = config.build_augmenter(settings.augment, lowercase)
+    return Copies(rows, num_source_rows, augmenter, {**settings.augment, "encoder_lowercase": lowercase})
 
 
 def _start_head(settings: TrainConfig, split: Split, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -100,7 +100,9 @@ def choose(
 
 def _sample(split: Split) -> list[str]:
     """Labelled and unlabelled texts, single or paired, those of the lowest hashes: no order of the rows matters."""
-    rows = pd.concat([split.labeled, split.unlabeled]).sort_values("raw_hash", kind="stable").head(_SAMPLE)
+    rows = (
+        pd.concat([split.labeled, split.unlabeled.lowest(_SAMPLE)]).sort_values("raw_hash", kind="stable").head(_SAMPLE)
+    )
     if "text_pair" in rows:
         return [f"{text} {pair}" for text, pair in zip(rows.text, rows.text_pair, strict=True)]
     return list(rows.text)

@@ -113,7 +113,7 @@ def test_store(tokenizer: Any, tmp_path: Path) -> None:
 
 
 def test_texts_are_encoded_in_chunks(tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "_CHUNK", 3)
+    monkeypatch.setattr(tokens, "CHUNK", 3)
     assert as_lists(tokenize(TEXTS, tokenizer, 64, Truncation.head, tmp_path)) == tokenizer(TEXTS)["input_ids"]
 
 

@@ -9,9 +9,12 @@ import pytest
 
 import uda.evaluate
 import uda.train
-from uda.build import _augmented
+from uda.build import _copies
 from uda.config import compose, read_train
+from uda.data.rows import Rows
+from uda.data.tokens import Chunk
 from uda.errors import UserError
+from uda.views import Copies
 
 
 def pairs(num_rows: int, seed: int) -> pd.DataFrame:
@@ -118,16 +121,22 @@ def test_each_text_of_a_pair_is_augmented_by_itself(files: Path, tiny_encoder: C
     )
     texts = [f"the film was a very good bad plot scene {number}" for number in range(20)]
     rows = pd.DataFrame({"text": texts, "text_pair": texts, "key": [str(number) for number in range(20)]})
-    copies = _augmented(settings, rows, 20, tokenizer)
-    assert len(copies) == 2
-    columns = [column for copy in copies for column in copy]
+    rows["raw_hash"] = rows["folded"] = 64 * "0"
+    copies = _copies(settings, Rows.of(rows), 20, tokenizer)
+    columns = [column for number in range(2) for column in texts_of(copies, number)]
     for number, one in enumerate(columns):
         assert [len(text.split()) for text in one] == [10] * 20
         for other in columns[number + 1 :]:
             assert sum(a == b for a, b in zip(one, other, strict=True)) <= 2
-    singles = _augmented(settings, rows.drop(columns="text_pair"), 20, tokenizer)
-    assert [second for _, second in singles] == [None, None]
-    assert [first for first, _ in singles] == [first for first, _ in copies]  # as if they stood alone: the same corpus
+    singles = _copies(settings, Rows.of(rows.drop(columns="text_pair")), 20, tokenizer)
+    # As if the first texts stood alone: the same corpus.
+    assert [texts_of(singles, number) for number in range(2)] == [(columns[0], None), (columns[2], None)]
+
+
+def texts_of(copies: Copies, number: int) -> Chunk:
+    """A copy's texts, which fit into one chunk."""
+    (chunk,) = copies.chunks(number)
+    return chunk
 
 
 def test_paraphrases_of_single_texts_are_refused(

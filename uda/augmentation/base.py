@@ -1,8 +1,11 @@
 """What every augmentation method looks like from outside."""
 
 import hashlib
+import inspect
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from types import ModuleType
 
 import numpy as np
 
@@ -18,17 +21,32 @@ class Augmenter(ABC):
     """
 
     single_texts_only = False  # True: a key stands for one text, so that pairs are refused
+    unchanged = False  # True: every text comes back as it is
 
-    def prepare(self, texts: Sequence[str], keys: Sequence[str], num_source_rows: int) -> None:  # noqa: B027
+    def prepare(self, texts: Iterable[str], keys: Iterable[str], num_source_rows: int) -> None:  # noqa: B027
         """Called once, before `augment`, with the whole unlabelled set: for corpus statistics and checks.
 
-        `num_source_rows` is how many rows the source had before any was dropped. Raises UserError where the
-        method cannot serve these rows.
+        Texts and keys come from the disk and can be gone through once each. `num_source_rows` is how many rows the
+        source had before any was dropped. Raises UserError where the method cannot serve these rows.
         """
 
     @abstractmethod
     def augment(self, texts: Sequence[str], keys: Sequence[str], copy: int) -> list[str]:
         """One new text for each of `texts`, in their order; `copy` counts a text's copies from 0."""
+
+    def fingerprint(self) -> str:
+        """Another string where the same settings, texts and keys may give other results: then no cached one is taken.
+
+        By default where the code of the method's class, or of a class that it is made of, was changed.
+        """
+        names = {cls.__module__ for cls in type(self).__mro__} - {"abc", "builtins"}
+        return code_hash(*(sys.modules[name] for name in names))
+
+
+def code_hash(*modules: ModuleType) -> str:
+    """SHA-256 over the code of modules, in the order of their names."""
+    code = [inspect.getsource(module) for module in sorted(modules, key=lambda module: module.__name__)]
+    return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 
 def text_generator(seed: int, copy: int, text: str) -> np.random.Generator:

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ class Paraphrases(Augmenter):
         if self.id_column is not None:
             _check_column(self.path, "augment.id_column", self.id_column)
 
-    def prepare(self, texts: Sequence[str], keys: Sequence[str], num_source_rows: int) -> None:
+    def prepare(self, texts: Iterable[str], keys: Iterable[str], num_source_rows: int) -> None:
         ids: list[str | None] = []
         self._paraphrases = _map_from_disk(self._read(ids))
         if self.id_column is None:
@@ -55,6 +55,10 @@ class Paraphrases(Augmenter):
             )
         rows = [int(key) if self._row_of is None else self._row_of[key] for key in keys]
         return [self._paraphrases[row].as_py() for row in rows]
+
+    def fingerprint(self) -> str:
+        found = self.path.stat()
+        return f"{super().fingerprint()} {self.path.resolve()} {found.st_size} {found.st_mtime_ns}"
 
     def _read(self, ids: list[str | None]) -> Iterator[list[str]]:
         """Yields the paraphrases chunk by chunk and appends the ids, if there are any, to `ids`."""
@@ -74,7 +78,7 @@ class Paraphrases(Augmenter):
             row += len(paraphrases)
             yield paraphrases
 
-    def _check_rows(self, keys: Sequence[str], num_source_rows: int) -> None:
+    def _check_rows(self, keys: Iterable[str], num_source_rows: int) -> None:
         num_rows = len(self._paraphrases)
         if num_rows != num_source_rows:
             raise UserError(
@@ -90,7 +94,7 @@ class Paraphrases(Augmenter):
                     "augment.id_column, or data.id_column=null to match by row."
                 )
 
-    def _check_ids(self, keys: Sequence[str], ids: list[str]) -> None:
+    def _check_ids(self, keys: Iterable[str], ids: list[str]) -> None:
         assert self._row_of is not None
         if len(self._row_of) < len(ids):
             repeated = [key for key, count in Counter(ids).items() if count > 1]

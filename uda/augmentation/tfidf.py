@@ -31,7 +31,7 @@ class TfIdfReplacement(WordReplacement):
     official code.
     """
 
-    def _fit(self, texts: Sequence[str]) -> tuple[list[str], Floats]:
+    def _fit(self, texts: Iterable[str]) -> tuple[list[str], Floats]:
         self._statistics = corpus_statistics(split_words(text) for text in texts)
         return list(self._statistics.idf), replacement_distribution(self._statistics.totals)
 

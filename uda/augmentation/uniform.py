@@ -1,6 +1,6 @@
 """Uniform word replacement, the paper's plain alternative to TF-IDF."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -15,7 +15,7 @@ class UniformReplacement(WordReplacement):
     code.
     """
 
-    def _fit(self, texts: Sequence[str]) -> tuple[list[str], Floats]:
+    def _fit(self, texts: Iterable[str]) -> tuple[list[str], Floats]:
         vocabulary: set[str] = set()
         for text in texts:
             vocabulary.update(split_words(text))

@@ -1,12 +1,13 @@
 """What the two word replacement methods share: which words go is theirs to say, how they go is said here."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from uda.augmentation.base import Augmenter, text_generator
+from uda.augmentation import words
+from uda.augmentation.base import Augmenter, code_hash, text_generator
 from uda.augmentation.words import exchange_words, split_words
 from uda.errors import UserError
 
@@ -39,7 +40,7 @@ class WordReplacement(Augmenter):
         self.lowercase = lowercase
         self.seed = seed
 
-    def prepare(self, texts: Sequence[str], keys: Sequence[str], num_source_rows: int) -> None:
+    def prepare(self, texts: Iterable[str], keys: Iterable[str], num_source_rows: int) -> None:
         self._vocabulary, distribution = self._fit(texts)
         # Rounding leaves the last sum near 1; exactly 1 keeps every draw from [0, 1) below it.
         sums = distribution.cumsum()
@@ -48,8 +49,11 @@ class WordReplacement(Augmenter):
     def augment(self, texts: Sequence[str], keys: Sequence[str], copy: int) -> list[str]:
         return [self._replace(text, text_generator(self.seed, copy, text)) for text in texts]
 
+    def fingerprint(self) -> str:
+        return super().fingerprint() + code_hash(words)
+
     @abstractmethod
-    def _fit(self, texts: Sequence[str]) -> tuple[list[str], Floats]:
+    def _fit(self, texts: Iterable[str]) -> tuple[list[str], Floats]:
         """The corpus's V distinct words, sorted, and each one's probability [V] to be drawn, or all 0."""
 
     @abstractmethod

@@ -70,7 +70,7 @@ class ArrayWriter:
 
     def append(self, array: np.ndarray) -> None:
         """Write the numbers after those that are there."""
-        self._file.write(np.ascontiguousarray(array, dtype=self.dtype))
+        self._file.write(np.ascontiguousarray(array, dtype=self.dtype).data)
         self.length += len(array)
 
     def _write_header(self) -> None:

@@ -1,7 +1,7 @@
 """One file, or one stream of bytes, as a table: CSV, TSV, JSONL, text, gzip and zstd of these, Parquet, Arrow."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,32 @@ def read_table(path: Path, options: TableOptions) -> pd.DataFrame:
         schema, batches = _record_batches(file, kind, _CHUNK_ROWS)
         # No index that pandas has stored, and no integers made floats by a null beside them.
         return pa.Table.from_batches(batches, schema).to_pandas(ignore_metadata=True, integer_object_nulls=True)
+
+
+def read_tables(path: Path, options: TableOptions, chunk_rows: int, wanted: Collection[str]) -> Iterator[pd.DataFrame]:
+    """The rows that `read_table` gives, at most `chunk_rows` at a time, in memory that does not grow with the file.
+
+    A key that JSONL has in some objects is a column of every chunk if it is among `wanted`.
+    """
+    kind = find_format(path, options)
+    keys: list[str] | None = None
+    with _errors(path, options), path.open("rb") as file:
+        if kind not in TEXT_FORMATS.values():
+            for batch in _record_batches(file, kind, chunk_rows)[1]:
+                yield batch.to_pandas(ignore_metadata=True, integer_object_nulls=True)
+            return
+        for chunk in _text_tables(file, path, kind, options, chunk_rows):
+            if kind == "jsonl" and not set(wanted) <= set(chunk.columns):
+                keys = keys or _keys(path, options, chunk_rows)
+                chunk = chunk.reindex(columns=keys)
+            yield chunk
+
+
+def _keys(path: Path, options: TableOptions, chunk_rows: int) -> list[str]:
+    """The keys of all objects of a JSONL, each where it comes first."""
+    with path.open("rb") as file:
+        tables = _text_tables(file, path, "jsonl", options, chunk_rows)
+        return list(dict.fromkeys(name for table in tables for name in table.columns))
 
 
 def stream_tables(source: Path | BinaryIO, options: TableOptions, chunk_rows: int) -> Iterator[pd.DataFrame]:

@@ -80,7 +80,7 @@ def _expanded(location: str, role: str, options: TableOptions) -> list[Path]:
 
 def _in_folder(folder: Path, role: str, options: TableOptions) -> list[Path]:
     """The tables below a folder, or the folder itself where it holds texts."""
-    files = list(_below(folder))
+    files = list(files_below(folder))
     texts = [path for path in files if path.suffix.lower() == _TEXT and options.format is None]
     tables = [path for path in files if path not in texts and _is_readable(path, options)]
     if tables and texts:
@@ -105,7 +105,7 @@ def _is_readable(path: Path, options: TableOptions) -> bool:
     return True
 
 
-def _below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """The files below a folder, sorted, without hidden ones."""
     for path in sorted(folder.rglob("*")):
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
@@ -121,7 +121,7 @@ def read_text_folder(
     Raises UserError for a labelled file in no sub-folder and a file that is not in the encoding (UTF-8 unless given).
     """
     rows = []
-    for path in _below(folder):
+    for path in files_below(folder):
         if path.suffix.lower() != _TEXT:
             continue
         parts = path.relative_to(folder).parts

@@ -1,21 +1,36 @@
 """Locations to tables: files, splits on the hub, files inside a pip package."""
 
 import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from uda.data.formats import TableOptions, find_format, read_table
+from uda.data.formats import TableOptions, find_format, read_table, read_tables
 from uda.data.labels import as_text, read_labels
-from uda.data.locations import STDIN, as_list, files_of, read_text_folder, spooled_standard_input
+from uda.data.locations import STDIN, as_list, files_below, files_of, read_text_folder, spooled_standard_input
 from uda.data.settings import DataSettings, Source
 from uda.errors import UserError, did_you_mean
 from uda.hub import hub_is_reachable
-from uda.packages import package_path
+from uda.packages import file_sha256, package_path
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Table:
+    """One location of `data.<role>`.
+
+    name: as messages call it. identity: what tells its content from any other, in values that JSON knows. chunks: its
+    rows as they stand there, at most so many at a time; None: all at once.
+    """
+
+    name: str
+    identity: Callable[[], list[Any]]
+    chunks: Callable[[int | None], Iterator[pd.DataFrame]]
 
 
 def read(settings: DataSettings, role: str) -> pd.DataFrame:
@@ -27,66 +42,152 @@ def read(settings: DataSettings, role: str) -> pd.DataFrame:
     UserError for a location that cannot be read or has no rows, a missing column, a `where` that matches nothing,
     a text that is null or blank, and a label that is no class.
     """
-    frames, num_rows = [], 0
-    for location in _locations(settings, role):
-        raw = _read_one(settings, role, location)
-        if not len(raw):
-            raise UserError(f"Expected rows in data.{role} ({location}), found none. Add some, or name other files.")
-        raw.index = pd.RangeIndex(num_rows, num_rows + len(raw))
-        num_rows += len(raw)
-        frames.append(_columns(_matching(raw, settings, location), settings, role, location))
+    frames = list(read_chunks(settings, role, tables(settings, role), None))
     frame = pd.concat(frames)
-    if not len(frame):
+    frame.attrs["num_source_rows"] = frames[-1].attrs["num_source_rows"]
+    return frame
+
+
+def read_chunks(
+    settings: DataSettings, role: str, tables: list[Table], chunk_rows: int | None
+) -> Iterator[pd.DataFrame]:
+    """The frame of `read`, at most `chunk_rows` at a time; its attribute counts the source's rows so far."""
+    num_rows, num_matching = 0, 0
+    for table in tables:
+        blank = BlankRows()
+        before = num_rows
+        for raw in table.chunks(chunk_rows):
+            if not len(raw):
+                continue
+            raw.index = pd.RangeIndex(num_rows, num_rows + len(raw))
+            num_rows += len(raw)
+            frame = _columns(_matching(raw, settings, table.name), settings, role, table.name, blank)
+            num_matching += len(frame)
+            frame.attrs["num_source_rows"] = num_rows
+            if not blank.count:
+                yield frame
+        if num_rows == before:
+            raise UserError(f"Expected rows in data.{role} ({table.name}), found none. Add some, or name other files.")
+        if blank.count:
+            raise UserError(
+                f"Expected a text in every row of data.{role} ({table.name}), found {blank.count} rows whose "
+                f"'{blank.column}' is null, blank or no text; first at row {', '.join(map(str, blank.first))} "
+                "(counted from 0). Remove or fill these rows."
+            )
+    if not num_matching:
         raise UserError(
             f"Expected rows of data.{role} that match data.where ({settings.where}), found none among {num_rows}. "
             "Correct data.where."
         )
-    if settings.id_column is None:
-        frame["key"] = [str(row) for row in frame.index]
-    frame.attrs["num_source_rows"] = num_rows
-    return frame
 
 
-def _locations(settings: DataSettings, role: str) -> list[str]:
+@dataclass
+class BlankRows:
+    """Rows without a text in one column: how many, and the numbers of the first five."""
+
+    column: str = ""
+    count: int = 0
+    first: list[int] = field(default_factory=list)
+
+    def add(self, column: str, rows: list[int]) -> None:
+        """Count rows, unless those of another column are counted."""
+        self.column = self.column or (column if rows else "")
+        if column == self.column:
+            self.count += len(rows)
+            self.first = [*self.first, *rows][:5]
+
+
+def tables(settings: DataSettings, role: str) -> list[Table]:
+    """The locations of `data.<role>`; raises UserError for one that is not there."""
     value = getattr(settings, role)
-    if settings.source is not Source.files:
-        return as_list(value, role)
-    return [str(path) for path in files_of(value, role, _options(settings))]
+    if settings.source is Source.hub:
+        return [_hub_table(settings, split) for split in as_list(value, role)]
+    if settings.source is Source.package:
+        if settings.package is None:
+            raise UserError("data.source=package: expected the name of a pip package, found none. Set data.package.")
+        names = as_list(value, role)
+        paths = [package_path(settings.package, name, settings.sha256) for name in names]
+        return [_file_table(settings, path, name) for path, name in zip(paths, names, strict=True)]
+    return [
+        _folder_table(settings, role, path) if path.is_dir() else _one_file(settings, role, path)
+        for path in files_of(value, role, _options(settings))
+    ]
+
+
+def _one_file(settings: DataSettings, role: str, path: Path) -> Table:
+    if str(path) != STDIN:
+        return _file_table(settings, path, str(path))
+    table = _file_table(settings, spooled := spooled_standard_input(role, settings.text_column), STDIN)
+    return replace(table, identity=lambda: [STDIN, spooled.suffixes, file_sha256(spooled)])
+
+
+def _file_table(settings: DataSettings, path: Path, name: str) -> Table:
+    options = _options(settings)
+    _check_file(path)
+
+    def chunks(chunk_rows: int | None) -> Iterator[pd.DataFrame]:
+        wanted = {settings.text_column, settings.text_pair_column, settings.id_column, *(settings.where or {})} - {None}
+        if chunk_rows is None:
+            found = iter([read_table(path, options)])
+        else:
+            found = read_tables(path, options, chunk_rows, wanted)
+        is_text = find_format(path, options) == "text"
+        for table in found:
+            yield table.rename(columns={"text": settings.text_column}) if is_text else table
+
+    return Table(name, lambda: _identity(path), chunks)
+
+
+def _folder_table(settings: DataSettings, role: str, folder: Path) -> Table:
+    def chunks(chunk_rows: int | None) -> Iterator[pd.DataFrame]:
+        table = read_text_folder(folder, role, settings.text_column, settings.label_column, settings.encoding)
+        log.info("data.%s: %d texts below %s, one a file", role, len(table), folder)
+        yield table
+
+    return Table(str(folder), lambda: [_identity(path) for path in files_below(folder)], chunks)
+
+
+def _identity(path: Path) -> list[Any]:
+    """What is other for another content: the time to the nanosecond in which a file was last written, and more."""
+    found = path.stat()
+    return [str(path.resolve()), found.st_size, found.st_mtime_ns]
+
+
+def _hub_table(settings: DataSettings, split: str) -> Table:
+    rows = _load_hub(settings, split)
+    names = getattr(rows.features.get(settings.label_column), "names", None)
+
+    def chunks(chunk_rows: int | None) -> Iterator[pd.DataFrame]:
+        for frame in rows.to_pandas(batch_size=chunk_rows or max(len(rows), 1), batched=True):
+            if names:
+                frame[settings.label_column] = [
+                    names[int(label)] if label >= 0 else None  # a null is a NaN, no label may be -1
+                    for label in frame[settings.label_column]
+                ]
+            yield frame
+
+    # The fingerprint is of the files that the data set was made of and of their revision.
+    identity = [settings.repository, settings.subset, settings.revision, split, rows._fingerprint]
+    return Table(split, lambda: identity, chunks)
 
 
 def _options(settings: DataSettings) -> TableOptions:
     return TableOptions(settings.format, settings.delimiter, settings.encoding, settings.header)
 
 
-def _read_one(settings: DataSettings, role: str, location: str) -> pd.DataFrame:
-    if settings.source is Source.hub:
-        return _read_hub(settings, location)
-    if settings.source is Source.package:
-        if settings.package is None:
-            raise UserError("data.source=package: expected the name of a pip package, found none. Set data.package.")
-        return read_file(package_path(settings.package, location, settings.sha256), _options(settings))
-    path, options = Path(location), _options(settings)
-    if path.is_dir():
-        table = read_text_folder(path, role, settings.text_column, settings.label_column, settings.encoding)
-        log.info("data.%s: %d texts below %s, one a file", role, len(table), path)
-        return table
-    if location == STDIN:
-        path = spooled_standard_input(role, settings.text_column)
-    table = read_file(path, options)
-    if find_format(path, options) == "text":
-        table = table.rename(columns={"text": settings.text_column})
-    return table
-
-
 def read_file(path: Path, options: TableOptions | None = None) -> pd.DataFrame:
     """The table in a file; see `formats.read_table`."""
-    if not path.is_file():
-        unset = " The variable in it is not set." if "$" in str(path) else ""
-        raise UserError(f"Expected a file at {path}, found none.{unset} Check the path.")
+    _check_file(path)
     return read_table(path, options or TableOptions())
 
 
-def _read_hub(settings: DataSettings, split: str) -> pd.DataFrame:
+def _check_file(path: Path) -> None:
+    if not path.is_file():
+        unset = " The variable in it is not set." if "$" in str(path) else ""
+        raise UserError(f"Expected a file at {path}, found none.{unset} Check the path.")
+
+
+def _load_hub(settings: DataSettings, split: str) -> Any:
     import datasets
     import huggingface_hub
 
@@ -101,21 +202,13 @@ def _read_hub(settings: DataSettings, split: str) -> pd.DataFrame:
         )
     datasets.disable_progress_bars()
     try:
-        rows = datasets.load_dataset(settings.repository, name=settings.subset, revision=settings.revision, split=split)
+        return datasets.load_dataset(settings.repository, name=settings.subset, revision=settings.revision, split=split)
     except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"Expected the data set '{settings.repository}' (split '{split}') from the hub, found: {reason}. "
             "Check the name and the network; `+experiment=imdb` needs no network and no hub."
         ) from error
-    frame = rows.to_pandas()
-    names = getattr(rows.features.get(settings.label_column), "names", None)
-    if names:
-        frame[settings.label_column] = [
-            names[int(label)] if label >= 0 else None  # a null is a NaN, no label may be -1
-            for label in frame[settings.label_column]
-        ]
-    return frame
 
 
 def _matching(raw: pd.DataFrame, settings: DataSettings, location: str) -> pd.DataFrame:
@@ -127,11 +220,11 @@ def _matching(raw: pd.DataFrame, settings: DataSettings, location: str) -> pd.Da
     return raw
 
 
-def _columns(raw: pd.DataFrame, settings: DataSettings, role: str, location: str) -> pd.DataFrame:
+def _columns(raw: pd.DataFrame, settings: DataSettings, role: str, location: str, blank: BlankRows) -> pd.DataFrame:
     """The text, text_pair (of pairs), label and key columns of one location, under these names."""
-    columns: dict[str, Any] = {"text": _texts(raw, settings.text_column, "data.text_column", role, location)}
+    columns: dict[str, Any] = {"text": _texts(raw, settings.text_column, "data.text_column", location, blank)}
     if settings.text_pair_column is not None:
-        columns["text_pair"] = _texts(raw, settings.text_pair_column, "data.text_pair_column", role, location)
+        columns["text_pair"] = _texts(raw, settings.text_pair_column, "data.text_pair_column", location, blank)
     columns["label"] = None
     if role != "unlabeled":
         _check_column(raw, settings.label_column, "data.label_column", location)
@@ -144,6 +237,8 @@ def _columns(raw: pd.DataFrame, settings: DataSettings, role: str, location: str
             raw = raw.assign(**{settings.id_column: raw.index})  # lines have no columns: the row's number
         _check_column(raw, settings.id_column, "data.id_column", location)
         columns["key"] = [str(as_text(key)) for key in raw[settings.id_column]]
+    else:
+        columns["key"] = [str(row) for row in raw.index]
     return pd.DataFrame(columns, index=raw.index, dtype=object)
 
 
@@ -153,17 +248,12 @@ def _is_text(settings: DataSettings, location: str) -> bool:
     return find_format(Path(location), _options(settings)) == "text"
 
 
-def _texts(raw: pd.DataFrame, column: str, key: str, role: str, location: str) -> list[str]:
-    """A column that has a text in every row."""
+def _texts(raw: pd.DataFrame, column: str, key: str, location: str, blank: BlankRows) -> list[str]:
+    """A column whose rows without a text are counted."""
     _check_column(raw, column, key, location)
     texts = list(raw[column])
-    blank = [row for row, text in zip(raw.index, texts, strict=True) if not isinstance(text, str) or not text.strip()]
-    if blank:
-        raise UserError(
-            f"Expected a text in every row of data.{role} ({location}), found {len(blank)} rows whose "
-            f"'{column}' is null, blank or no text; first at row {', '.join(map(str, blank[:5]))} "
-            "(counted from 0). Remove or fill these rows."
-        )
+    rows = [row for row, text in zip(raw.index, texts, strict=True) if not isinstance(text, str) or not text.strip()]
+    blank.add(column, rows)
     return texts
 
 

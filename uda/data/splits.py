@@ -3,16 +3,18 @@
 import logging
 import math
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
 from uda.data import sources
+from uda.data.cache import cache_dir
 from uda.data.cleaning import clean, content_hash, folded_hash, row_hash
 from uda.data.draws import contradictory, draw, hold_out
 from uda.data.labels import as_text, found_names, given_names, label_indices, with_names
 from uda.data.locations import check_standard_input
+from uda.data.rows import CHUNK_ROWS, Rows, RowsWriter, stored_rows
 from uda.data.settings import DataSettings, Source
 from uda.errors import UserError
 
@@ -20,18 +22,26 @@ log = logging.getLogger(__name__)
 
 TEST_SALT = "uda test"  # one test part for all seeds
 
+# The settings that say nothing of the unlabelled rows as they are stored.
+_NO_PART = {
+    *("labeled", "unlabeled", "test", "dev", "label_names", "label_descriptions", "num_labeled", "balanced"),
+    *("labeled_ids", "num_test", "test_share", "keep_labeled", "seed", "max_length", "truncation", "sha256"),
+}
+
 
 @dataclass
 class Split:
     """The rows of each role: frames with text (cleaned), label (index into `label_names`), key, raw_hash, folded.
 
     Where rows are pairs of texts, text_pair has the second ones and the hashes are over both.
-    Their index is the row's number in its source, see `sources.read`. `num_source_rows` counts the rows of the
-    unlabelled source, those that `where`, the test part and all else took away included; `dropped` counts the latter.
+    Their index is the row's number in its source, see `sources.read`. The unlabelled rows, of which there may be
+    millions, lie on the disk; in memory where they are those of `data.labeled` that are not drawn. `num_source_rows`
+    counts the rows of the unlabelled source, those that `where`, the test part and all else took away included;
+    `dropped` counts the latter.
     """
 
     labeled: pd.DataFrame
-    unlabeled: pd.DataFrame
+    unlabeled: Rows
     test: pd.DataFrame | None
     dev: pd.DataFrame | None
     label_names: list[str]
@@ -49,7 +59,7 @@ class Split:
             for role, frame in roles.items()
             if frame is not None
         }
-        unlabeled = {"num_rows": len(self.unlabeled), "sha256": content_hash("".join(self.unlabeled.raw_hash))}
+        unlabeled = {"num_rows": len(self.unlabeled), "sha256": self.unlabeled.raw_sha256()}
         return {"label_names": self.label_names, "dropped": self.dropped, **rows, "unlabeled": unlabeled}
 
 
@@ -59,9 +69,9 @@ def load_split(settings: DataSettings) -> Split:
     pool = with_names(_prepared(settings, "labeled"), settings.label_names, "labeled")
     names = list(settings.label_names or found_names(pool.label, settings.label_column))
     pool["label"] = label_indices(pool, names, "labeled")
+    num_pool_rows = pool.attrs["num_source_rows"]
     test = _labeled_role(settings, "test", names)
     dev = _labeled_role(settings, "dev", names)
-    source = pool if settings.unlabeled is None else _prepared(settings, "unlabeled")
     dropped: dict[str, int] = {}
     drawn = _draws_test(settings)
     if drawn or settings.num_labeled is not None:
@@ -69,11 +79,12 @@ def load_split(settings: DataSettings) -> Split:
     if drawn:
         test = _drawn_test(pool, settings, names)
         pool = pool.drop(test.index)
-    unlabeled = pool if settings.unlabeled is None else source
+    if settings.unlabeled is None:
+        unlabeled, facts = Rows.of(pool), {"num_source_rows": num_pool_rows, "num_short": 0}
+    else:
+        unlabeled, facts = _unlabeled_rows(settings)
     if settings.min_characters:
-        short = unlabeled.label.isna() & (unlabeled.num_characters < settings.min_characters)
-        dropped["short unlabelled rows"] = int(short.sum())
-        unlabeled = unlabeled[~short]
+        dropped["short unlabelled rows"] = facts["num_short"]
     if test is not None and dev is not None:
         dev = _without(dev, test, "dev rows that stand in test", dropped)
         if not len(dev):
@@ -81,14 +92,14 @@ def load_split(settings: DataSettings) -> Split:
     for role, frame in (("test", test), ("dev", dev)):
         if frame is not None:
             pool = _without(pool, frame, f"labelled rows that stand in {role}", dropped)
-            unlabeled = _without(unlabeled, frame, f"unlabelled rows that stand in {role}", dropped)
+            unlabeled = _rows_without(unlabeled, frame, f"unlabelled rows that stand in {role}", dropped)
     labeled = _labeled_rows(pool, settings, names, dropped)
     if not settings.keep_labeled:
-        unlabeled = _without(unlabeled, labeled, "unlabelled rows that are labelled", dropped)
+        unlabeled = _rows_without(unlabeled, labeled, "unlabelled rows that are labelled", dropped)
     for what, count in dropped.items():
         if count:
             log.info("dropped %d %s", count, what)
-    return Split(labeled, unlabeled, test, dev, names, source.attrs["num_source_rows"], dropped)
+    return Split(labeled, unlabeled, test, dev, names, facts["num_source_rows"], dropped)
 
 
 def load_test(settings: DataSettings, label_names: list[str]) -> pd.DataFrame:
@@ -158,21 +169,58 @@ def _checked(settings: DataSettings) -> DataSettings:
 def _prepared(settings: DataSettings, role: str) -> pd.DataFrame:
     """The rows of a role with cleaned text, the two hashes and the number of characters of the raw text or pair."""
     frame = sources.read(settings, role)
+    blank = _prepare(frame, settings)
+    if blank:
+        raise _blank_after_cleaning(role, blank[0], len(blank))
+    return frame
+
+
+def _prepare(frame: pd.DataFrame, settings: DataSettings) -> list[int]:
+    """Clean the texts of a frame and add the other columns; the rows that have no text after that."""
     columns = [column for column in ("text", "text_pair") if column in frame]
     raw = list(zip(*(frame[column] for column in columns), strict=True))
     frame["num_characters"] = [sum(map(len, texts)) for texts in raw]
     frame["raw_hash"] = [row_hash(texts, content_hash) for texts in raw]
+    blank: list[int] = []
     for column in columns:
         frame[column] = [clean(text, settings.cleaning) for text in frame[column]]
-        blank = [row for row, text in zip(frame.index, frame[column], strict=True) if not text.strip()]
-        if blank:
-            raise UserError(
-                f"Expected some text in every row of data.{role} after cleaning, found none in {len(blank)} rows, "
-                f"first at row {blank[0]} (counted from 0). Remove these rows or set data.cleaning=none."
-            )
+        found = [row for row, text in zip(frame.index, frame[column], strict=True) if not text.strip()]
+        blank = blank or found
     cleaned = zip(*(frame[column] for column in columns), strict=True)
     frame["folded"] = [row_hash(texts, folded_hash) for texts in cleaned]
-    return frame
+    return blank
+
+
+def _blank_after_cleaning(role: str, first: int, count: int) -> UserError:
+    return UserError(
+        f"Expected some text in every row of data.{role} after cleaning, found none in {count} rows, first at row "
+        f"{first} (counted from 0). Remove these rows or set data.cleaning=none."
+    )
+
+
+def _unlabeled_rows(settings: DataSettings) -> tuple[Rows, dict[str, int]]:
+    """The rows of `data.unlabeled` but for short ones; how many the source has, and how many were short.
+
+    They are read once: from then on they lie in the cache, under what their files and the settings are.
+    """
+    tables = sources.tables(settings, "unlabeled")
+    used = {name: value for name, value in asdict(settings).items() if name not in _NO_PART}
+    made_of = [used, [table.identity() for table in tables]]
+
+    def write(writer: RowsWriter) -> dict[str, int]:
+        facts = {"num_source_rows": 0, "num_short": 0}
+        blank: list[int] = []
+        for frame in sources.read_chunks(settings, "unlabeled", tables, CHUNK_ROWS):
+            facts["num_source_rows"] = frame.attrs["num_source_rows"]
+            blank += _prepare(frame, settings)
+            short = frame.label.isna() & (frame.num_characters < settings.min_characters)
+            facts["num_short"] += int(short.sum())
+            writer.append(frame[~short])
+        if blank:
+            raise _blank_after_cleaning("unlabeled", blank[0], len(blank))
+        return facts
+
+    return stored_rows(cache_dir(), made_of, settings.text_pair_column is not None, write)
 
 
 def _labeled_role(settings: DataSettings, role: str, names: list[str]) -> pd.DataFrame | None:
@@ -187,6 +235,13 @@ def _without(frame: pd.DataFrame, other: pd.DataFrame, what: str, dropped: dict[
     leaked = frame.folded.isin(set(other.folded))
     dropped[what] = int(leaked.sum())
     return frame[~leaked]
+
+
+def _rows_without(rows: Rows, other: pd.DataFrame, what: str, dropped: dict[str, int]) -> Rows:
+    """The same of rows on the disk."""
+    kept = rows.without(set(other.folded))
+    dropped[what] = len(rows) - len(kept)
+    return kept
 
 
 def _labeled_rows(

@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 Chunk = tuple[Sequence[str], Sequence[str] | None]  # texts and, of pairs, the second ones
 
-_CHUNK = 250  # texts; what a tokenizer makes of more stays in memory as holes
+CHUNK = 250  # texts; what a tokenizer makes of more stays in memory as holes
 
 
 class RowLengths:
@@ -133,8 +133,8 @@ def tokenize_in_memory(
 
 
 def _chunks(texts: Sequence[str], pairs: Sequence[str] | None) -> Iterator[Chunk]:
-    for start in range(0, len(texts), _CHUNK):
-        yield texts[start : start + _CHUNK], None if pairs is None else pairs[start : start + _CHUNK]
+    for start in range(0, len(texts), CHUNK):
+        yield texts[start : start + CHUNK], None if pairs is None else pairs[start : start + CHUNK]
 
 
 def _encoded(
