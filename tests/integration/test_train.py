@@ -206,7 +206,7 @@ def test_a_damaged_run_directory_is_named(tiny: list[str], finished: Path) -> No
 
 def test_the_log_file_has_what_came_before_the_run_directory(finished: Path) -> None:
     text = (finished / "train.log").read_text()
-    assert text.index("uda.build: augmented 60 texts") < text.index("UDA with 8 labelled and 60")
+    assert text.index("uda.build: attention: ") < text.index("UDA with 8 labelled and 60")
 
 
 def test_times_of_a_resumed_run_add_up(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
