@@ -1,4 +1,4 @@
-"""Seven kinds of encoders, each with its own head and with pooled ones: trained, resumed, evaluated, exported.
+"""Seven kinds of encoders, each with its own head and with pooled ones: trained, resumed, evaluated, asked, exported.
 
 The probabilities of `predictions.parquet` come from our own passes, those of the pipeline from transformers alone.
 """
@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -20,6 +21,7 @@ import yaml
 from safetensors.torch import load_file
 
 import uda.evaluate
+import uda.predict
 import uda.train
 from uda.config import compose, config_dir
 from uda.data.settings import Truncation
@@ -125,6 +127,19 @@ def test_evaluate_repeats_the_predictions_of_a_run(trained: Train, tmp_path: Pat
     uda.evaluate.run(compose("evaluate", [f"run={run}", f"output={tmp_path}"]))
     for ours, theirs in zip(probabilities(tmp_path), probabilities(run), strict=True):
         assert ours == pytest.approx(theirs, abs=1e-6)
+
+
+@few_encoders
+def test_predict_gives_the_probabilities_of_a_run(trained: Train, tmp_path: Path, kind: str, pooling: str) -> None:
+    run = trained(kind, pooling)
+    pd.DataFrame({"text": rows_of(run)}).to_json(tmp_path / "texts.jsonl", orient="records", lines=True)
+    output = tmp_path / "labels.parquet"
+    uda.predict.run(compose("predict", [f"run={run}", f"input={tmp_path}/texts.jsonl", f"output={output}"]))
+    found = pd.read_parquet(output)
+    columns = [name for name in found if name.startswith("probability_")]
+    expected = pd.read_parquet(run / "predictions.parquet")
+    np.testing.assert_allclose(found[columns], expected[columns], atol=1e-5)
+    assert list(found.prediction) == list(expected.prediction)
 
 
 @few_encoders
