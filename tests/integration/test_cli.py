@@ -208,14 +208,15 @@ def test_values_that_hydra_cannot_read_are_taken_literally(typed: str, taken: st
 
 def test_the_printed_commands_can_be_pasted(tiny, tmp_path) -> None:
     """The folder's name has `=` in it, and a run from a stored config offers no command that would train other data."""
-    done = command("train", *tiny, "train.num_steps=4", cwd=tmp_path)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # so that `python` is this one
+    done = command("train", *tiny, "train.num_steps=4", cwd=tmp_path, PATH=path)
     evaluate = next(line for line in done.stderr.splitlines() if "-m uda.evaluate" in line)
     assert "=" in evaluate.partition("run=")[2]
     again = subprocess.run(
-        evaluate.strip().replace("python -m", f"{sys.executable} -m", 1),
+        evaluate,
         shell=True,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(config_dir().parent)},
+        env={**os.environ, "PYTHONPATH": str(config_dir().parent), "PATH": path},
         capture_output=True,
         text=True,
         check=False,
