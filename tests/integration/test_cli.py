@@ -206,6 +206,7 @@ def test_values_that_hydra_cannot_read_are_taken_literally(typed: str, taken: st
         assert parsed.parse_override(taken).value() == typed.partition("=")[2]
 
 
+@pytest.mark.slow
 def test_the_printed_commands_can_be_pasted(tiny, tmp_path) -> None:
     """The folder's name has `=` in it, and a run from a stored config offers no command that would train other data."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # so that `python` is this one
