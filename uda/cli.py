@@ -116,14 +116,17 @@ def taken_literally(argument: str) -> str:
 
 
 @contextmanager
-def signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGINT end the work where it stands, by `Interrupted`, so that what was begun can be taken back."""
+def signals_interrupt(outcome: str = "") -> Iterator[None]:
+    """SIGTERM and SIGINT end the work where it stands, by `Interrupted`, so that what was begun can be taken back.
+
+    outcome: what the message says of the work, after the signal's name.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        raise Interrupted(f"stopped by {signal.Signals(number).name}", 128 + number)
+        raise Interrupted(f"stopped by {signal.Signals(number).name}{outcome}", 128 + number)
 
     previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

@@ -50,7 +50,7 @@ def run(cfg: DictConfig) -> Summary:
     assert settings.run is not None
     folder = Path(settings.run)
     trained = config.read_train(DictConfig(run_directory.read_config(folder)))
-    with cli.signals_interrupt(), opened_input(settings.input) as stream:
+    with cli.signals_interrupt("; no output was completed"), opened_input(settings.input) as stream:
         places = _places(settings, trained.data, stream)
         return _predict(settings, trained.data, folder, places, stream)
 
