@@ -235,8 +235,8 @@ def _out_of_fold(
     labels = split.labeled.label.to_numpy()
     folds = fold_of_rows(list(split.labeled.folded), labels, num_folds, settings.data.seed)
     log.info(
-        "calibration: %d more trainings of about %.0f s, each without a part of the %d labelled rows, as there are no "
-        "dev rows (data.dev); train.calibration=none goes without",
+        "calibration: %d more trainings of about %.0f s, each without a part of the %d labelled rows; "
+        "train.calibration=none goes without",
         num_folds,
         progress.seconds,
         len(labels),
@@ -286,7 +286,6 @@ def _facts(settings: TrainConfig, split: Split, objective: Objective) -> CardFac
     on_hub = model.package is None and not folder.is_dir()
     counts = np.bincount(split.labeled.label, minlength=len(split.label_names))
     labeled = _source(data, data.labeled)
-    drawn = data.num_test or f"a share of {data.test_share}"
     return CardFacts(
         label_names=split.label_names,
         encoder=model.name_or_path if on_hub else folder.resolve().name,
@@ -294,7 +293,7 @@ def _facts(settings: TrainConfig, split: Split, objective: Objective) -> CardFac
         labeled_data=labeled,
         unlabeled_data=labeled if data.unlabeled is None else _source(data, data.unlabeled),
         test_data=labeled if data.test is None else _source(data, data.test),
-        held_out=f"{drawn} of the labelled rows, which training did not see" if data.test is None else None,
+        held_out=_held_out(data) if data.test is None else None,
         counts=[int(count) for count in counts],
         num_unlabeled=0 if objective.teacher_rows == "none" else len(split.unlabeled),
         described=data.label_descriptions is not None,
@@ -307,6 +306,11 @@ def _facts(settings: TrainConfig, split: Split, objective: Objective) -> CardFac
         standalone=model.pooling is Pooling.head,
         repeat="python -m uda.train --config-dir RUN_DIRECTORY --config-name config hydra.run.dir=NEW_FOLDER",
     )
+
+
+def _held_out(data: DataSettings) -> str:
+    drawn = data.num_test or f"a share of {data.test_share:g}"
+    return f"{drawn} of the labelled rows, which training did not see"
 
 
 def _source(data: DataSettings, location: Any) -> str:

@@ -16,7 +16,7 @@ import uda.engine.training
 import uda.finish
 import uda.train
 from uda.config import compose, read_train
-from uda.data.splits import load_split
+from uda.data.splits import Split, load_split
 from uda.engine.calibration import fit_temperature
 from uda.engine.signals import Stop
 from uda.engine.step import run_step
@@ -102,14 +102,20 @@ def test_without_dev_rows_the_log_says_that_nothing_is_calibrated(
     assert Image.open(tmp_path / "run/reliability.png").size[0] > 300
 
 
-def test_without_dev_rows_auto_takes_as_many_folds_as_the_rarest_class_bears(
-    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    splits = []
+@pytest.fixture
+def splits(monkeypatch: pytest.MonkeyPatch) -> list[Split]:
+    """The split of each training, the main one first."""
+    found: list[Split] = []
     build_training = uda.finish.build.build_training
     monkeypatch.setattr(
-        uda.finish.build, "build_training", lambda *args: splits.append(args[1]) or build_training(*args)
+        uda.finish.build, "build_training", lambda *args: found.append(args[1]) or build_training(*args)
     )
+    return found
+
+
+def test_without_dev_rows_auto_takes_as_many_folds_as_the_rarest_class_bears(
+    tiny: list[str], tmp_path: Path, splits: list[Split]
+) -> None:
     short = ["train.calibration=auto", "train.num_steps=4", "train.calibration_folds=3", "data.num_labeled=4"]
     metrics = run([*tiny, *short], tmp_path / "run")
     assert metrics["calibration"]["method"] == "folds"
@@ -118,13 +124,8 @@ def test_without_dev_rows_auto_takes_as_many_folds_as_the_rarest_class_bears(
 
 
 def test_each_fold_is_answered_by_a_model_trained_without_it(
-    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, splits: list[Split]
 ) -> None:
-    splits = []
-    build_training = uda.finish.build.build_training
-    monkeypatch.setattr(
-        uda.finish.build, "build_training", lambda *args: splits.append(args[1]) or build_training(*args)
-    )
     prepared, trained_on = [], uda.finish._trained_on
 
     def counted(*args: Any) -> np.ndarray:

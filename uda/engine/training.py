@@ -241,9 +241,10 @@ def _clipped_norm(run: Training, outcome: StepOutcome, batch: Batch, step: int) 
     norm = torch.nn.utils.clip_grad_norm_(run.models.student.parameters(), math.inf if limit is None else limit)
     loss = outcome.metrics["loss/total"]
     finite = torch.isfinite(norm) & torch.isfinite(loss) & torch.isfinite(outcome.counts).all()
+    gradient_norm: float
     gradient_norm, spoilt = torch.stack([norm.detach().float(), (~finite).float()]).tolist()  # one wait for both
     if not run.process.highest(int(spoilt)):
-        return float(gradient_norm)
+        return gradient_norm
     path = run.folder / f"not-finite-step-{step + 1}-rank-{run.process.rank}.json"
     path.write_text(
         json.dumps(
