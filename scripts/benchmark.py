@@ -33,10 +33,11 @@ from uda.data.batches import PairedRows, StepSampler, make_loader
 from uda.data.splits import load_split
 from uda.engine import export, step, training
 from uda.engine.labelling import Labeller
-from uda.engine.model import label_names, load_run_model, load_tokenizer, model_location, quiet_transformers
+from uda.engine.model import label_names, load_run_model, model_location, quiet_transformers
 from uda.engine.optimizer import make_optimizer
 from uda.engine.process import Process
 from uda.engine.settings import Precision
+from uda.engine.tokenizer import load_tokenizer
 from uda.engine.tracking import Tracker
 
 PARTS = ("gemm", "step", "full", "predict", "load", "augment", "startup", "overhead")

@@ -29,6 +29,8 @@ CONFIG_READERS = {
     "cli.py",
     "build.py",
     "finish.py",
+    "calibrate.py",
+    "checks.py",
     "train.py",
     "evaluate.py",
     "predict.py",

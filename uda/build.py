@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from uda import config
+from uda.checks import label_key
 from uda.config import TrainConfig
 from uda.data.batches import PairedRows, pad_rows
 from uda.data.cache import cache_dir
@@ -20,10 +21,11 @@ from uda.data.settings import DataSettings
 from uda.data.splits import Split
 from uda.data.tokens import TokenStore, tokenize
 from uda.engine.cpu_layers import use_cpu_layers
-from uda.engine.model import choose_attention, fit_tokenizer, load_classifier, move, start_head_from_descriptions
+from uda.engine.model import choose_attention, load_classifier, move, start_head_from_descriptions
 from uda.engine.process import Process
 from uda.engine.settings import Calibration
 from uda.engine.step import Models
+from uda.engine.tokenizer import fit_tokenizer
 from uda.engine.training import EvaluationRows, Training, supervised_steps
 from uda.errors import UserError
 from uda.objectives.base import Objective
@@ -143,7 +145,7 @@ def class_weights(settings: TrainConfig, split: Split) -> list[float] | None:
         counts = np.bincount(split.labeled.label, minlength=len(names))
         weights = (counts.sum() / (len(names) * counts)).tolist()
     else:
-        by_name = {config.label_key(name): float(weight) for name, weight in wanted.items()}
+        by_name = {label_key(name): float(weight) for name, weight in wanted.items()}
         if set(by_name) != set(names):
             raise UserError(
                 f"train.class_weights: expected a weight for each of the labels {names}, found them for "

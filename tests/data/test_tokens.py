@@ -17,8 +17,8 @@ from uda.data import tokens
 from uda.data.cache import ArrayWriter, cache_dir, mapped
 from uda.data.settings import Truncation
 from uda.data.tokens import TokenStore, tokenize
-from uda.engine.model import load_tokenizer
 from uda.engine.settings import ModelSettings
+from uda.engine.tokenizer import load_tokenizer
 from uda.errors import UserError
 
 MAX_LENGTH = 8

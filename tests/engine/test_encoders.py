@@ -26,8 +26,9 @@ import uda.train
 from uda.config import compose, config_dir
 from uda.data.settings import Truncation
 from uda.engine import training
-from uda.engine.model import classifier_layer, fit_tokenizer, load_classifier, load_tokenizer, position_limit
+from uda.engine.model import classifier_layer, load_classifier
 from uda.engine.settings import ModelSettings, Pooling
+from uda.engine.tokenizer import fit_tokenizer, load_tokenizer, position_limit
 from uda.errors import UserError
 
 KINDS = ["bert", "roberta", "distilbert", "deberta-v2", "electra", "mpnet", "modernbert"]

@@ -10,9 +10,10 @@ from sklearn.metrics import f1_score
 from uda.data.settings import Truncation
 from uda.data.tokens import tokenize
 from uda.engine.evaluation import expected_calibration_error, predict, score
-from uda.engine.model import load_classifier, load_tokenizer
+from uda.engine.model import load_classifier
 from uda.engine.process import Process
 from uda.engine.settings import ModelSettings, Pooling, Precision
+from uda.engine.tokenizer import load_tokenizer
 
 PROBS = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]], dtype=np.float32)
 LABELS = np.array([0, 1, 1, 0])

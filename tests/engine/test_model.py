@@ -11,14 +11,9 @@ from transformers import BertConfig, BertModel
 
 from uda.data.batches import pad_rows
 from uda.data.settings import Truncation
-from uda.engine.model import (
-    classifier_layer,
-    load_classifier,
-    load_tokenizer,
-    quiet_transformers,
-    start_head_from_descriptions,
-)
+from uda.engine.model import classifier_layer, load_classifier, quiet_transformers, start_head_from_descriptions
 from uda.engine.settings import ModelSettings, Pooling
+from uda.engine.tokenizer import load_tokenizer
 from uda.errors import UserError
 
 NAMES = ["neg", "so-so", "pos"]

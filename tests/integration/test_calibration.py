@@ -12,8 +12,8 @@ from huggingface_hub import ModelCard
 from PIL import Image
 from scipy.special import softmax
 
+import uda.calibrate
 import uda.engine.training
-import uda.finish
 import uda.train
 from uda.config import compose, read_train
 from uda.data.splits import Split, load_split
@@ -73,7 +73,7 @@ def test_the_temperature_is_that_of_the_dev_rows(
     with_dev: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(uda.finish, "fit_temperature", lambda *args: seen.append(args) or fit_temperature(*args))
+    monkeypatch.setattr(uda.calibrate, "fit_temperature", lambda *args: seen.append(args) or fit_temperature(*args))
     metrics = run([*with_dev, "train.select=best"], tmp_path / "run")
     ((probs, labels),) = seen
     assert len(labels) == 40
@@ -106,9 +106,9 @@ def test_without_dev_rows_the_log_says_that_nothing_is_calibrated(
 def splits(monkeypatch: pytest.MonkeyPatch) -> list[Split]:
     """The split of each training, the main one first."""
     found: list[Split] = []
-    build_training = uda.finish.build.build_training
+    build_training = uda.calibrate.build.build_training
     monkeypatch.setattr(
-        uda.finish.build, "build_training", lambda *args: found.append(args[1]) or build_training(*args)
+        uda.calibrate.build, "build_training", lambda *args: found.append(args[1]) or build_training(*args)
     )
     return found
 
@@ -126,14 +126,14 @@ def test_without_dev_rows_auto_takes_as_many_folds_as_the_rarest_class_bears(
 def test_each_fold_is_answered_by_a_model_trained_without_it(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, splits: list[Split]
 ) -> None:
-    prepared, trained_on = [], uda.finish._trained_on
+    prepared, trained_on = [], uda.calibrate._trained_on
 
     def counted(*args: Any) -> np.ndarray:
         answers = trained_on(*args)
         prepared.append(len(args[3].accelerator._models))
         return answers
 
-    monkeypatch.setattr(uda.finish, "_trained_on", counted)
+    monkeypatch.setattr(uda.calibrate, "_trained_on", counted)
     folds = [*tiny, "train.calibration=folds", "train.calibration_folds=2"]
     folds += ["train.select=best", "data.keep_labeled=true"]
     metrics = run(folds, tmp_path / "run")
@@ -154,7 +154,7 @@ def test_each_fold_is_answered_by_a_model_trained_without_it(
 def test_a_finished_fold_is_not_trained_again(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folds = [*tiny, "train.calibration=folds", "train.calibration_folds=2", "train.checkpoint_every=20"]
     undisturbed = run(folds, tmp_path / "whole")
-    trained_on, calls = uda.finish._trained_on, []
+    trained_on, calls = uda.calibrate._trained_on, []
 
     def stopped_in_the_second(*args: Any) -> np.ndarray:
         calls.append(args[-1].name)
@@ -162,7 +162,7 @@ def test_a_finished_fold_is_not_trained_again(tiny: list[str], tmp_path: Path, m
             raise Stop(15)
         return trained_on(*args)
 
-    monkeypatch.setattr(uda.finish, "_trained_on", stopped_in_the_second)
+    monkeypatch.setattr(uda.calibrate, "_trained_on", stopped_in_the_second)
     with pytest.raises(BaseException, match="stopped by SIGTERM") as stopped:
         run(folds, tmp_path / "run")
     assert stopped.value.exit_code == 143
@@ -175,7 +175,7 @@ def test_without_checkpoints_a_stop_in_the_folds_keeps_the_training_before_them(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     folds = [*tiny, "train.calibration=folds", "train.calibration_folds=2", "train.checkpoint_every=null"]
-    trained_on, calls, trained = uda.finish._trained_on, [], []
+    trained_on, calls, trained = uda.calibrate._trained_on, [], []
 
     def stopped_in_the_second(*args: Any) -> np.ndarray:
         calls.append(args[-1].name)
@@ -183,7 +183,7 @@ def test_without_checkpoints_a_stop_in_the_folds_keeps_the_training_before_them(
             raise Stop(15)
         return trained_on(*args)
 
-    monkeypatch.setattr(uda.finish, "_trained_on", stopped_in_the_second)
+    monkeypatch.setattr(uda.calibrate, "_trained_on", stopped_in_the_second)
     monkeypatch.setattr(uda.engine.training, "run_step", lambda *args: trained.append(1) or run_step(*args))
     with pytest.raises(BaseException, match="goes on from the checkpoint"):
         run(folds, tmp_path / "run")
@@ -229,7 +229,7 @@ def test_folds_are_of_texts_not_of_rows(tiny: list[str], review_files: Path, rev
         run([*folds, "train.calibration_folds=3"], tmp_path / "run")
     split = load_split(read_train(compose("train", folds)).data)
     folded = list(split.labeled.folded)
-    numbers = uda.finish.fold_of_rows(folded, split.labeled.label.to_numpy(), 2, 0)
+    numbers = uda.calibrate.fold_of_rows(folded, split.labeled.label.to_numpy(), 2, 0)
     assert len({(text, fold) for text, fold in zip(folded, numbers, strict=True)}) == 4
     assert np.bincount(numbers).tolist() == [6, 6]
 

@@ -112,7 +112,7 @@ def test_both_texts_and_their_types_reach_the_model(
 
 def test_each_text_of_a_pair_is_augmented_by_itself(files: Path, tiny_encoder: Callable[[str], Path]) -> None:
     """Uniform replacement: equal texts of a pair get other words, and each copy others; texts as they are else."""
-    from uda.engine.model import load_tokenizer
+    from uda.engine.tokenizer import load_tokenizer
 
     changes = ("augment=uniform", "augment.probability=0.5", "augment.num_copies=2")
     settings = read_train(compose("train", overrides(files, tiny_encoder("bert"), *changes)))

@@ -344,8 +344,8 @@ def test_the_weights_are_as_readable_as_the_config(finished: Path) -> None:
 def test_a_class_that_is_never_answered_is_named(
     tiny: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run([*tiny, "train.num_steps=0", "data.label_descriptions=null"], tmp_path / "run")
-    (only,) = set(pd.read_parquet(tmp_path / "run/predictions.parquet").prediction)  # of a random head
-    other = {"neg": "pos", "pos": "neg"}[only]
-    assert f"no test row is answered '{other}': the model has not learnt these classes" in caplog.text
-    assert f"answered '{only}'" not in caplog.text
+    """Descriptions that are the same leave a head of zeros: all logits are equal, and the first class wins."""
+    equal = "data.label_descriptions={neg: [good film], pos: [good film]}"
+    run([*tiny, equal, "train.num_steps=0"], tmp_path / "run")
+    assert set(pd.read_parquet(tmp_path / "run/predictions.parquet").prediction) == {"neg"}
+    assert "no test row is answered 'pos': the model has not learnt these classes" in caplog.text

@@ -1,6 +1,5 @@
-"""Encoders: loading, heads, a head that starts from label descriptions, tokenizers."""
+"""Encoders: loading, heads, a head that starts from label descriptions."""
 
-import inspect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,8 +19,6 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from uda.data.batches import Tokens
-from uda.data.settings import Truncation
-from uda.data.tokens import truncation_side
 from uda.engine.pooled import PooledClassifier
 from uda.engine.pooled_config import PooledConfig
 from uda.engine.settings import ModelSettings, Pooling
@@ -30,7 +27,7 @@ from uda.hub import hub_is_reachable
 from uda.packages import package_path
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-_LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
+LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 
 _DROPOUT = ("hidden_dropout_prob", "dropout", "hidden_dropout", "mlp_dropout", "embedding_dropout", "resid_pdrop")
 _HEAD_DROPOUT = ("classifier_dropout", "seq_classif_dropout", "pooler_dropout", "cls_dropout")
@@ -59,39 +56,13 @@ def model_location(settings: ModelSettings) -> str:
     return str(package_path(settings.package, settings.name_or_path, settings.sha256))
 
 
-def load_tokenizer(
-    location: str, settings: ModelSettings, max_length: int, truncation: Truncation
-) -> PreTrainedTokenizerBase:
-    """The tokenizer, with our length and truncation side in place of what its files carry."""
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            location,
-            **_source(location, settings),
-            model_max_length=max_length,
-            truncation_side=truncation_side(truncation),
-            padding_side="right",
-        )
-    except Exception as error:  # transformers raises many kinds for a missing tokenizer
-        raise UserError(_unreadable("a tokenizer", location, error)) from error
-    if tokenizer.pad_token_id is None or len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise UserError(
-            f"Expected a tokenizer with a vocabulary and a padding token in {location}, found neither or one only. "
-            "Save the encoder's tokenizer files beside its weights."
-        )
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is not None:
-        backend.no_truncation()
-        backend.no_padding()
-    return tokenizer
-
-
 def load_classifier(location: str, settings: ModelSettings, label_names: Sequence[str]) -> PreTrainedModel:
     """The encoder with a classifier of K random rows: weights truncated normal (sigma 0.02), bias 0."""
     labels = {
         "id2label": dict(enumerate(label_names)),
         "label2id": {name: index for index, name in enumerate(label_names)},
     }
-    shared = _source(location, settings)
+    shared = source_options(location, settings)
     loading = {
         **shared,
         "dtype": torch.float32,
@@ -112,8 +83,8 @@ def load_classifier(location: str, settings: ModelSettings, label_names: Sequenc
             encoder, report = AutoModel.from_pretrained(location, config=config, **loading)
             _refuse_missing(location, report, "")
             model = _pooled(encoder, settings, labels)
-    except _LOADING_ERRORS as error:
-        raise UserError(_unreadable("an encoder", location, error)) from error
+    except LOADING_ERRORS as error:
+        raise UserError(unreadable("an encoder", location, error)) from error
     head = classifier_layer(model)
     nn.init.trunc_normal_(head.weight, std=0.02, a=-0.04, b=0.04)
     nn.init.zeros_(head.bias)
@@ -131,7 +102,7 @@ def _refuse_missing(location: str, report: dict[str, Any], prefix: str) -> None:
         )
 
 
-def _source(location: str, settings: ModelSettings) -> dict[str, Any]:
+def source_options(location: str, settings: ModelSettings) -> dict[str, Any]:
     """The options of `from_pretrained` that say where to look: in the cache alone where the hub is out of reach."""
     return {
         "revision": settings.revision,
@@ -150,7 +121,8 @@ def _pooled(encoder: PreTrainedModel, settings: ModelSettings, labels: dict[str,
     return model
 
 
-def _unreadable(what: str, location: str, error: Exception) -> str:
+def unreadable(what: str, location: str, error: Exception) -> str:
+    """What to say where `what` cannot be loaded from a location."""
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return (
         f"model.name_or_path: expected {what} at '{location}', found: {reason} "
@@ -255,63 +227,7 @@ def load_run_model(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBa
     try:
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
         return model, AutoTokenizer.from_pretrained(folder)
-    except _LOADING_ERRORS as error:
+    except LOADING_ERRORS as error:
         raise UserError(
             f"Expected an exported model in {folder} as a run writes it, found: {error}. Restore it or train again."
         ) from error
-
-
-def encoder_positions(location: str, settings: ModelSettings) -> int | None:
-    """The `position_limit` of an encoder whose weights are not loaded."""
-    shared = _source(location, settings)
-    try:
-        with torch.device("meta"):
-            trust = settings.trust_remote_code
-            return position_limit(
-                AutoModel.from_config(AutoConfig.from_pretrained(location, **shared), trust_remote_code=trust)
-            )
-    except _LOADING_ERRORS as error:
-        raise UserError(_unreadable("an encoder", location, error)) from error
-
-
-def fit_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_length: int) -> None:
-    """Refuse an encoder for which the tokenizer's rows of `max_length` are no input; no token types where it has none.
-
-    A tokenizer may give token types that its encoder does not take: training leaves them out, a pipeline would not.
-    """
-    encoder: Any = model.base_model
-    embeddings = None if encoder.config.is_encoder_decoder else encoder.get_input_embeddings()
-    if not isinstance(embeddings, nn.Embedding):
-        raise UserError(
-            f"model.name_or_path: expected an encoder of text, found a '{encoder.config.model_type}'. Choose one "
-            "such as BERT, RoBERTa or ModernBERT."
-        )
-    if tokenizer.vocab_size > embeddings.num_embeddings:
-        raise UserError(
-            f"model.name_or_path: expected an encoder with its own tokenizer, found {tokenizer.vocab_size} tokens for "
-            f"{embeddings.num_embeddings} embeddings. Save the tokenizer that the encoder was trained with beside it."
-        )
-    limit = position_limit(model)
-    if limit is not None and max_length > limit:
-        raise UserError(
-            f"data.max_length: expected at most the {limit} positions of the encoder, found {max_length}. "
-            f"Set data.max_length={limit}."
-        )
-    takes_types = "token_type_ids" in inspect.signature(encoder.forward).parameters
-    if not takes_types or getattr(encoder.config, "type_vocab_size", 2) < 2:
-        names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
-        tokenizer.model_input_names = names
-        tokenizer.init_kwargs["model_input_names"] = names  # what save_pretrained writes
-
-
-def position_limit(model: PreTrainedModel) -> int | None:
-    """The longest input, in tokens, that the encoder has positions for; None where it needs none.
-
-    Learnt positions end; rotary ones go on, but were trained up to the config's `max_position_embeddings`.
-    """
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            first = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - first
-    config: Any = model.base_model.config
-    return config.max_position_embeddings if getattr(config, "rope_parameters", None) else None

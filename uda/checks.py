@@ -1,0 +1,149 @@
+"""What can be seen of a config without data: values out of range, combinations that cannot work."""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from uda.data.settings import DataSettings, Truncation
+from uda.engine.settings import Pooling, Select
+from uda.errors import UserError
+
+if TYPE_CHECKING:
+    from uda.config import TrainConfig
+
+_HIGHEST_SEED = 2**63 - 1  # that torch takes
+
+_LOWEST: dict[str, float] = {
+    "seed": 0,
+    "data.seed": 0,
+    "data.num_test": 0,
+    "data.min_characters": 0,
+    "data.num_labeled": 1,
+    "data.max_length": 8,
+    "model.description_scale": 0,
+    "train.num_steps": 0,
+    "train.batch_size": 1,
+    "train.unlabeled_ratio": 1,
+    "train.micro_batch_size": 1,
+    "train.supervised_batch_size": 1,
+    "train.learning_rate": 0,
+    "train.supervised_learning_rate": 0,
+    "train.warmup": 0,
+    "train.weight_decay": 0,
+    "train.max_grad_norm": 0,
+    "train.eval_every": 0,
+    "train.eval_batch_size": 1,
+    "train.checkpoint_every": 1,
+    "train.keep_checkpoints": 1,
+    "train.log_every": 1,
+    "train.calibration_folds": 2,
+}
+
+
+def label_key(name: Any) -> str:
+    """A label that is a key of the config, as rows have it: YAML's true and 1 are 'true' and '1'."""
+    return str(name).lower() if isinstance(name, bool) else str(name)
+
+
+def _descriptions(value: Any) -> dict[str, list[str]] | None:
+    """Label descriptions as lists of sentences."""
+    if value is None:
+        return None
+    lists = (
+        {label_key(name): [item] if isinstance(item, str) else item for name, item in value.items()}
+        if (isinstance(value, dict))
+        else {}
+    )
+    if not lists or not all(
+        isinstance(item, list) and item and all(isinstance(text, str) and text.strip() for text in item)
+        for item in lists.values()
+    ):
+        raise UserError(
+            f"data.label_descriptions: expected a sentence or a list of sentences for each label, found {value!r}. "
+            'Give them like data.label_descriptions=\'{neg: ["I hated it."], pos: ["I loved it."]}\', or null.'
+        )
+    return lists
+
+
+def check(config: "TrainConfig") -> None:
+    """Refuse values out of range and combinations that cannot work, before any work starts."""
+    for key, lowest in _LOWEST.items():
+        value: Any = config
+        for part in key.split("."):
+            value = getattr(value, part)
+        if value is not None and not lowest <= value < math.inf:
+            raise UserError(f"{key}: expected at least {lowest}, found {value}. Set {key} to such a value.")
+    if config.seed > _HIGHEST_SEED:
+        raise UserError(f"seed: expected at most {_HIGHEST_SEED}, found {config.seed}. Set seed to such a value.")
+    if not config.name.strip():
+        raise UserError(f"name: expected a folder's name, found '{config.name}'. Set name to one.")
+    if config.train.warmup > 1 and config.train.warmup % 1:
+        raise UserError(
+            f"train.warmup: expected a whole number of steps, or below 1 a share of them, found "
+            f"{config.train.warmup:g}. Correct it."
+        )
+    if config.train.max_grad_norm == 0:
+        raise UserError("train.max_grad_norm: expected a norm above 0, found 0. Set it to null to clip nothing.")
+    for key in ("dropout", "attention_dropout"):
+        share = getattr(config.model, key)
+        if share is not None and not 0 <= share < 1:
+            raise UserError(f"model.{key}: expected a share in [0, 1), found {share}. Set model.{key}=0.1.")
+    copies = config.augment.get("num_copies")
+    if not isinstance(copies, int) or isinstance(copies, bool) or copies < 1:
+        raise UserError(f"augment.num_copies: expected a whole number of at least 1, found {copies!r}. Set it to 1.")
+    if not isinstance(config.data.where, dict | None):
+        raise UserError(
+            f"data.where: expected columns and values, found {config.data.where!r}. Give them like "
+            "data.where='{source: imdb}', or null."
+        )
+    config.data.label_descriptions = _descriptions(config.data.label_descriptions)
+    _check_rows(config.data)
+    _check_class_weights(config.train.class_weights)
+    train = config.train
+    if train.eval_every is not None and (not train.eval_every or (train.eval_every > 1 and train.eval_every % 1)):
+        raise UserError(
+            f"train.eval_every: expected a whole number of steps, or below 1 a share of them, found "
+            f"{train.eval_every:g}. Set it to null to evaluate only at the end."
+        )
+    if config.data.label_descriptions is not None and config.model.pooling is Pooling.head:
+        raise UserError(
+            "data.label_descriptions: expected a head on pooled features, which can start from them, found "
+            "model.pooling=head. Set model.pooling=mean, or data.label_descriptions=null."
+        )
+    if train.select is Select.best and train.eval_every is None:
+        raise UserError(
+            "train.select=best: expected evaluations to choose from, found train.eval_every=null. Set train.eval_every."
+        )
+
+
+def _check_rows(data: DataSettings) -> None:
+    if data.test_share is not None and not 0 < data.test_share < 1:
+        raise UserError(
+            f"data.test_share: expected a share above 0 and below 1, found {data.test_share:g}. Set it to 0.2, or to "
+            "null where data.test is given."
+        )
+    if not isinstance(data.label_names, list | str | None):
+        raise UserError(
+            f"data.label_names: expected a list of labels or the path of a file of them, found {data.label_names!r}. "
+            "Give them like data.label_names='[neg, pos]', or null to take the labels of data.labeled."
+        )
+    if data.text_pair_column is not None and data.truncation is Truncation.head_tail:
+        raise UserError(
+            "data.truncation=head_tail: expected single texts, since no tokenizer keeps both ends of pairs, found "
+            f"data.text_pair_column={data.text_pair_column}. Set data.truncation=head or tail."
+        )
+    if not data.balanced and data.num_labeled is None:
+        raise UserError(
+            "data.balanced=false: expected a draw of labelled rows that it shapes, found data.num_labeled=null. Set "
+            "data.num_labeled, or data.balanced=true."
+        )
+
+
+def _check_class_weights(weights: Any) -> None:
+    given = list(weights.values()) if isinstance(weights, dict) else []
+    numbers = [value for value in given if isinstance(value, int | float) and not isinstance(value, bool)]
+    if weights in (None, "balanced") or (numbers and numbers == given and all(0 < value < math.inf for value in given)):
+        return
+    raise UserError(
+        f"train.class_weights: expected null, balanced, or a number above 0 for each label, found {weights!r}. Give "
+        "them like train.class_weights='{neg: 1, pos: 2.5}'."
+    )
