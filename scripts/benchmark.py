@@ -1,10 +1,11 @@
 """How fast training and prediction are here, as ratios within one run.
 
-    python scripts/benchmark.py [PART …] [--json FILE] [--compare FILE]
+    python scripts/benchmark.py [PART …] [--json FILE] [--compare FILE] [--override KEY=VALUE …]
 
 Parts: gemm (the machine's limit now), step (ours and the two references of `benchmark_reference.py`, at length 128),
-full (the same at length 512, with the lengths that reviews have), predict (against transformers' pipeline), load,
-augment, startup, overhead. Without a part: all of them. Needs the packages of the embedded experiment.
+full (the same at length 512, with the lengths that reviews have), profile (the shares of kinds of operations in our
+step), predict (against transformers' pipeline), load, augment, startup, overhead.
+Without a part: all of them. Needs the packages of the embedded experiment.
 """
 
 import argparse
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark_reference import Reference
+from torch.profiler import ProfilerActivity, profile
 from transformers import pipeline
 
 from uda import build, config
@@ -40,7 +42,7 @@ from uda.engine.settings import Precision
 from uda.engine.tokenizer import load_tokenizer
 from uda.engine.tracking import Tracker
 
-PARTS = ("gemm", "step", "full", "predict", "load", "augment", "startup", "overhead")
+PARTS = ("gemm", "step", "full", "profile", "predict", "load", "augment", "startup", "overhead")
 # The mask keeps half of the rows, as the embedded experiment's does; the student teaches, as in the paper.
 STEP = ["objective=uda", "objective.kept_share=0.5", "objective.normalizer=kept", "objective.tsa=none", "augment=none"]
 ROWS = ["train.batch_size=8", "train.unlabeled_ratio=3", "data.label_descriptions=null"]
@@ -114,6 +116,7 @@ def step_part(options: argparse.Namespace, length: int, steps: int, rounds: int)
     """Our step, its parts, and the references' steps on the same batches, in turn."""
     with tempfile.TemporaryDirectory() as name:
         overrides = [*STEP, *ROWS, f"data.max_length={length}", "train.num_steps=10000", "data.truncation=head"]
+        overrides += options.override
         run, settings, tokenizer = built(overrides, Path(name))
         models, process, objective = run.models, run.process, run.objective
         reference = Reference(model_location(settings.model), 2, length, tokenizer.pad_token_id)
@@ -177,6 +180,39 @@ def step_part(options: argparse.Namespace, length: int, steps: int, rounds: int)
         student = (found["forward_seconds"] + found["backward_seconds"]) * count
         found["student_gflops"] = seen["student"] / student / 1e9
         return found
+
+
+KINDS = {
+    "matrix_products": ("mm", "addmm", "bmm"),
+    "casts_and_copies": ("copy_",),
+    "dropout": ("_Dropout", "bitwise_and", "bitwise_and_", "sub_", "bitwise_right_shift_"),
+    "softmax": ("_softmax", "_softmax_backward_data"),
+    "gelu": ("gelu", "gelu_backward"),
+    "normalisation": ("native_layer_norm", "native_layer_norm_backward"),
+    "sums": ("add", "add_", "sum"),
+}
+
+
+def profile_part(options: argparse.Namespace) -> dict[str, float]:
+    """The shares of kinds of operations in the CPU time of our passes, optimiser left out."""
+    with tempfile.TemporaryDirectory() as name:
+        run, settings, _ = built([*STEP, *ROWS, "data.truncation=head", *options.override], Path(name))
+        phases = training.make_phases(run.objective, settings.train)
+        sampler = StepSampler(run.rows.labeled.lengths, run.rows.weak.lengths, phases, 0)
+        batches = iter(make_loader(run.rows, sampler))
+
+        def passes() -> None:
+            step.run_step(run.models, run.objective, next(batches), run.process.context(0.5), run.process, None)
+            run.models.student.zero_grad(set_to_none=True)
+
+        passes()
+        with profile(activities=[ProfilerActivity.CPU]) as profiler:
+            for _ in range(3):
+                passes()
+        times = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in profiler.key_averages()}
+        whole = sum(times.values())
+        found = {kind: sum(times.get(one, 0) for one in names) / whole for kind, names in KINDS.items()}
+        return {**found, "rest": 1 - sum(found.values())}
 
 
 def predict_part(options: argparse.Namespace) -> dict[str, float]:
@@ -305,12 +341,14 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
     parser.add_argument("--compare", type=Path, help="a file of --json: show its ratios beside")
     parser.add_argument("--rows", type=int, default=5000, help="texts to predict and to augment")
+    parser.add_argument("--override", nargs="+", default=[], help="of the config, for our step: model.attention=sdpa")
     options = parser.parse_args()
     quiet_transformers()
     measure = {
         "gemm": gemm,
         "step": lambda options: step_part(options, 128, steps=5, rounds=3),
         "full": lambda options: step_part(options, 512, steps=12, rounds=2),
+        "profile": profile_part,
         "predict": predict_part,
         "load": load_part,
         "augment": augment_part,

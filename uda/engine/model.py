@@ -164,8 +164,8 @@ def classifier_layer(model: PreTrainedModel) -> nn.Linear:
 def choose_attention(model: PreTrainedModel, device: torch.device, with_gradient: bool) -> str:
     """Set the attention kernel that is the faster one on the device, where the encoder has several; its name.
 
-    On a CPU that is the plain one for passes with a backward pass, whose fused one took 1.2 times as long there, and
-    the fused one (SDPA) for the others; on a GPU transformers' own choice.
+    On a CPU that is the plain one for passes with a backward pass and the fused one (SDPA) for the others
+    (docs/performance.md); on a GPU transformers' own choice.
     """
     encoder: Any = model.base_model
     kernel = "eager" if with_gradient else "sdpa"
