@@ -25,12 +25,14 @@ class Table:
     """One location of `data.<role>`.
 
     name: as messages call it. identity: what tells its content from any other, in values that JSON knows. chunks: its
-    rows as they stand there, at most so many at a time; None: all at once.
+    rows as they stand there, at most so many at a time; None: all at once. lines: they are lines of text, which have no
+    column but that: their id is their number.
     """
 
     name: str
     identity: Callable[[], list[Any]]
     chunks: Callable[[int | None], Iterator[pd.DataFrame]]
+    lines: bool = False
 
 
 def read(settings: DataSettings, role: str) -> pd.DataFrame:
@@ -61,6 +63,8 @@ def read_chunks(
                 continue
             raw.index = pd.RangeIndex(num_rows, num_rows + len(raw))
             num_rows += len(raw)
+            if table.lines and settings.id_column is not None:
+                raw[settings.id_column] = raw.index
             frame = _columns(_matching(raw, settings, table.name), settings, role, table.name, blank)
             num_matching += len(frame)
             frame.attrs["num_source_rows"] = num_rows
@@ -124,6 +128,7 @@ def _one_file(settings: DataSettings, role: str, path: Path) -> Table:
 def _file_table(settings: DataSettings, path: Path, name: str) -> Table:
     options = _options(settings)
     _check_file(path)
+    lines = find_format(path, options) == "text"
 
     def chunks(chunk_rows: int | None) -> Iterator[pd.DataFrame]:
         wanted = {settings.text_column, settings.text_pair_column, settings.id_column, *(settings.where or {})} - {None}
@@ -131,11 +136,10 @@ def _file_table(settings: DataSettings, path: Path, name: str) -> Table:
             found = iter([read_table(path, options)])
         else:
             found = read_tables(path, options, chunk_rows, wanted)
-        is_text = find_format(path, options) == "text"
         for table in found:
-            yield table.rename(columns={"text": settings.text_column}) if is_text else table
+            yield table.rename(columns={"text": settings.text_column}) if lines else table
 
-    return Table(name, lambda: _identity(path), chunks)
+    return Table(name, lambda: _identity(path), chunks, lines)
 
 
 def _folder_table(settings: DataSettings, role: str, folder: Path) -> Table:
@@ -233,19 +237,11 @@ def _columns(raw: pd.DataFrame, settings: DataSettings, role: str, location: str
     elif settings.label_column in raw:
         columns["label"] = [as_text(label) for label in raw[settings.label_column]]
     if settings.id_column is not None:
-        if settings.id_column not in raw and _is_text(settings, location):
-            raw = raw.assign(**{settings.id_column: raw.index})  # lines have no columns: the row's number
         _check_column(raw, settings.id_column, "data.id_column", location)
         columns["key"] = [str(as_text(key)) for key in raw[settings.id_column]]
     else:
         columns["key"] = [str(row) for row in raw.index]
     return pd.DataFrame(columns, index=raw.index, dtype=object)
-
-
-def _is_text(settings: DataSettings, location: str) -> bool:
-    if settings.source is not Source.files or not Path(location).is_file():
-        return False
-    return find_format(Path(location), _options(settings)) == "text"
 
 
 def _texts(raw: pd.DataFrame, column: str, key: str, location: str, blank: BlankRows) -> list[str]:
