@@ -4,13 +4,15 @@
 
 Parts: gemm (the machine's limit now), step (ours and the two references of `benchmark_reference.py`, at length 128),
 full (the same at length 512, with the lengths that reviews have), profile (the shares of kinds of operations in our
-step), predict (against transformers' pipeline), load, augment, startup, overhead.
+step), predict (against the pipeline of transformers), load, augment, startup, overhead, memory (ten million unlabelled
+rows against ten thousand: an hour and 40 GB of disk; --memory-rows sets another number).
 Without a part: all of them. Needs the packages of the embedded experiment.
 """
 
 import argparse
 import contextlib
 import json
+import os
 import platform
 import shutil
 import statistics
@@ -19,12 +21,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from benchmark_memory import measure
 from benchmark_reference import Reference
 from torch.profiler import ProfilerActivity, profile
 from transformers import pipeline
@@ -34,6 +36,7 @@ from uda.config import TrainConfig, compose, read_train
 from uda.data.batches import PairedRows, StepSampler, make_loader
 from uda.data.splits import load_split
 from uda.engine import export, step, training
+from uda.engine.flops import pass_cost, product_limit
 from uda.engine.labelling import Labeller
 from uda.engine.model import label_names, load_run_model, model_location, quiet_transformers
 from uda.engine.optimizer import make_optimizer
@@ -42,7 +45,7 @@ from uda.engine.settings import Precision
 from uda.engine.tokenizer import load_tokenizer
 from uda.engine.tracking import Tracker
 
-PARTS = ("gemm", "step", "full", "profile", "predict", "load", "augment", "startup", "overhead")
+PARTS = ("gemm", "step", "full", "profile", "predict", "load", "augment", "startup", "overhead", "memory")
 # The mask keeps half of the rows, as the embedded experiment's does; the student teaches, as in the paper.
 STEP = ["objective=uda", "objective.kept_share=0.5", "objective.normalizer=kept", "objective.tsa=none", "augment=none"]
 ROWS = ["train.batch_size=8", "train.unlabeled_ratio=3", "data.label_descriptions=null"]
@@ -61,11 +64,8 @@ def best(function: Callable[[], Any], repeats: int) -> float:
 
 def gemm(_: argparse.Namespace) -> dict[str, float]:
     """FLOP/s of large matrix products."""
-    found = {}
-    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        first, second = torch.randn(4096, 1024, dtype=dtype), torch.randn(1024, 2048, dtype=dtype)
-        found[f"gflops_{name}"] = 2 * 4096 * 1024 * 2048 / best(partial(torch.matmul, first, second), 15) / 1e9
-    return found
+    kinds = (Precision.fp32, Precision.bf16)
+    return {f"gflops_{kind.value}": product_limit(torch.device("cpu"), kind, repeats=15) / 1e9 for kind in kinds}
 
 
 def built(overrides: list[str], folder: Path) -> tuple[training.Training, TrainConfig, Any]:
@@ -103,15 +103,6 @@ class Clock:
         return timed
 
 
-def model_flops(run: training.Training, tokens: int, squares: int) -> float:
-    """Of one forward pass, by its linear layers and its attention (`squares`: the sum of squared lengths)."""
-    encoder: Any = run.models.student.base_model
-    layers = [module for module in encoder.modules() if isinstance(module, torch.nn.Linear)]
-    shape = encoder.config
-    attention = 4 * squares * shape.hidden_size * shape.num_hidden_layers
-    return 2.0 * tokens * sum(layer.weight.numel() for layer in layers) + attention
-
-
 def step_part(options: argparse.Namespace, length: int, steps: int, rounds: int) -> dict[str, float]:
     """Our step, its parts, and the references' steps on the same batches, in turn."""
     with tempfile.TemporaryDirectory() as name:
@@ -132,11 +123,12 @@ def step_part(options: argparse.Namespace, length: int, steps: int, rounds: int)
         seen = {"tokens": 0, "slots": 0, "student": 0.0}
         student_pass = step.logits_by_length
 
-        def counted(model: Any, tokens: Any, outcome: Any) -> Any:
+        cost = pass_cost(models.student)
+
+        def counted(model: Any, tokens: Any, outcome: Any, few_shapes: bool) -> Any:
             if torch.is_grad_enabled():
-                squares = sum(length**2 for length in tokens.lengths)
-                seen["student"] += 3 * model_flops(run, sum(tokens.lengths), squares)
-            return student_pass(model, tokens, outcome)
+                seen["student"] += 3 * cost.flops(sum(tokens.lengths), sum(length**2 for length in tokens.lengths))
+            return student_pass(model, tokens, outcome, few_shapes)
 
         step.logits_by_length = counted
 
@@ -290,13 +282,25 @@ def startup_part(options: argparse.Namespace) -> dict[str, float]:
     return {"help_seconds": help_seconds, "first_step_seconds": min(times[1:])}
 
 
+def memory_part(options: argparse.Namespace) -> dict[str, float]:
+    """MB of anonymous memory and seconds to the first step, with many unlabelled rows and with few."""
+    split = load_split(read_train(compose("train", ["+experiment=imdb", "data.label_descriptions=null"])).data)
+    texts = list(split.unlabeled.text)
+    assert split.test is not None
+    labeled = [(text, split.label_names[label]) for text, label in zip(split.test.text, split.test.label, strict=True)]
+    with tempfile.TemporaryDirectory() as name:
+        environment = {**os.environ, "UDA_CACHE": f"{name}/cache"}
+        return measure(texts, labeled[:400], options.memory_rows, Path(name), environment)
+
+
 def overhead_part(options: argparse.Namespace) -> dict[str, float]:
-    """The share of tracking, logging and checkpoints in the wall time of training, evaluations left out."""
+    """The share of tracking, logging and checkpoints in the wall time of the embedded experiment's training.
+
+    Its evaluations, of ten rows here, are left out of both.
+    """
     clock, names = Clock(), ("step", "evaluation", "samples", "warn", "flush")
     with tempfile.TemporaryDirectory() as name:
-        run, _, _ = built(
-            ["train.num_steps=60", "objective.supervised_steps=4", "train.checkpoint_every=30"], Path(name)
-        )
+        run, _, _ = built(["data.num_test=10"], Path(name))
         kept = {method: getattr(Tracker, method) for method in names}
         save, evaluate = training._save, training._probs
         for method in names:
@@ -329,6 +333,10 @@ def ratios(found: dict[str, dict[str, float]]) -> dict[str, float]:
         shown["predict_vs_pipeline"] = shown["predict_vs_pipeline_bf16"]
     if one := found.get("overhead"):
         shown["overhead_share"] = one["share"]
+    if one := found.get("memory"):
+        shown["memory_growth_mb"] = max(one[f"many_{start}_mb"] - one[f"few_{start}_mb"] for start in ("cold", "warm"))
+        few, many = (one[f"{name}_warm_first_step_seconds"] for name in ("few", "many"))
+        shown["memory_first_step_growth_seconds"] = many - few
     if one := found.get("startup"):
         shown["startup_help_seconds"] = one["help_seconds"]
         shown["startup_first_step_seconds"] = one["first_step_seconds"]
@@ -341,6 +349,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
     parser.add_argument("--compare", type=Path, help="a file of --json: show its ratios beside")
     parser.add_argument("--rows", type=int, default=5000, help="texts to predict and to augment")
+    parser.add_argument("--memory-rows", type=int, default=10_000_000, help="unlabelled rows of the part memory")
     parser.add_argument("--override", nargs="+", default=[], help="of the config, for our step: model.attention=sdpa")
     options = parser.parse_args()
     quiet_transformers()
@@ -354,6 +363,7 @@ def main() -> None:
         "augment": augment_part,
         "startup": startup_part,
         "overhead": overhead_part,
+        "memory": memory_part,
     }
     found: dict[str, dict[str, float]] = {}
     for part in options.parts or PARTS:

@@ -21,7 +21,15 @@ from uda.data.settings import DataSettings
 from uda.data.splits import Split
 from uda.data.tokens import TokenStore, tokenize
 from uda.engine.cpu_layers import use_cpu_layers
-from uda.engine.model import choose_attention, load_classifier, move, start_head_from_descriptions
+from uda.engine.model import (
+    choose_attention,
+    compiled,
+    enable_gradient_checkpointing,
+    faster_attention,
+    load_classifier,
+    move,
+    start_head_from_descriptions,
+)
 from uda.engine.process import Process
 from uda.engine.settings import Calibration
 from uda.engine.step import Models
@@ -214,12 +222,19 @@ def build_training(
     if process.device.type == "cpu":
         use_cpu_layers(student)
     teacher = copy.deepcopy(student).eval().requires_grad_(False) if objective.teacher_decay else None
+    inference_attention = None
     if settings.model.attention is None:
-        kernels = [choose_attention(student, process.device, with_gradient=True)]
+        kernel = choose_attention(student, process.device, with_gradient=True)
+        inference_attention = faster_attention(student, process.device, with_gradient=False)
         if teacher is not None:
-            kernels.append(choose_attention(teacher, process.device, with_gradient=False))
-        log.info("attention: %s", ", teacher ".join(kernels))
-    models = Models(student, process.accelerator.prepare_model(student), teacher, pad_id)
+            choose_attention(teacher, process.device, with_gradient=False)
+        log.info("attention: %s, without a gradient %s", kernel, inference_attention)
+    if settings.train.gradient_checkpointing:
+        enable_gradient_checkpointing(student)
+    learning, teaching = process.accelerator.prepare_model(student), teacher or student
+    if (backend := settings.train.compile) is not None:
+        learning, teaching = compiled(learning, backend), compiled(teaching, backend)
+    models = Models(student, teacher, learning, teaching, pad_id, inference_attention, backend is not None)
     return Training(
         models,
         objective.to(process.device),

@@ -134,7 +134,7 @@ def _trained_on(
     training = build.build_training(settings, split, objective, tokenizer, location, process, folder)
     training.evaluation.role = "held-out"
     progress = train(training)
-    training.models.wrapped = training.models.student
+    training.models.learning = training.models.student
     process.accelerator.free_memory()  # it keeps every model that it prepared
     assert progress.last_probs is not None
     return progress.last_probs

@@ -142,7 +142,7 @@ def _train(
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise unwritable(folder, error) from error
         raise
-    training.models.wrapped = training.models.student
+    training.models.learning = training.models.student
     process.close()
     return Result(folder, metrics["final"], metrics["best"], metrics["selected"])
 

@@ -12,10 +12,11 @@ from torch.overrides import TorchFunctionMode
 from transformers import BertConfig, BertForSequenceClassification
 
 from uda.data.batches import Batch, Tokens, pad_rows
-from uda.engine.model import logits_of
+from uda.engine.model import enable_gradient_checkpointing, load_classifier, logits_of
 from uda.engine.process import Process
-from uda.engine.settings import Precision
+from uda.engine.settings import ModelSettings, Pooling, Precision
 from uda.engine.step import Models, StepOutcome, length_blocks, logits_by_length, run_step
+from uda.objectives import teacher_memory
 from uda.objectives.base import Context, Loss, Objective, PseudoLabels
 from uda.objectives.uda import UDA
 
@@ -23,9 +24,6 @@ from uda.objectives.uda import UDA
 @pytest.fixture(scope="module")
 def student(tiny_bert):
     """The tiny BERT with a pooled head, dropout off, in float64."""
-    from uda.engine.model import load_classifier
-    from uda.engine.settings import ModelSettings, Pooling
-
     torch.manual_seed(0)
     settings = ModelSettings(str(tiny_bert), pooling=Pooling.mean, dropout=0.0, attention_dropout=0.0)
     return load_classifier(str(tiny_bert), settings, ["neg", "pos"]).double()
@@ -82,12 +80,16 @@ def keep_some(*kept: int) -> UDA:
     return objective
 
 
+def models_of(student, teacher=None) -> Models:
+    return Models(student, teacher, student, teacher or student, 0, None, False)
+
+
 def left_gradients(student) -> dict[str, Tensor]:
     return {name: each.grad.clone() for name, each in student.named_parameters() if each.grad is not None}
 
 
 def gradients(student, objective, batch, process, micro_batch_size=None) -> dict[str, Tensor]:
-    models = Models(student, student, None, 0)
+    models = models_of(student)
     student.zero_grad()
     run_step(models, objective, batch, Context(0.5), process, micro_batch_size)
     return {
@@ -150,7 +152,7 @@ def test_masked_rows_never_reach_the_student(student, process) -> None:
 
 def test_an_ema_teacher_answers_in_eval_mode_and_moves_by_its_decay(student, process) -> None:
     teacher = copy.deepcopy(student).eval()
-    models = Models(student, student, teacher, 0)
+    models = models_of(student, teacher)
     with torch.no_grad():
         for parameter in teacher.parameters():
             parameter.add_(1.0)
@@ -169,7 +171,7 @@ def test_an_ema_teacher_answers_in_eval_mode_and_moves_by_its_decay(student, pro
 
 
 def test_counts_of_a_step(student, process) -> None:
-    outcome = run_step(Models(student, student, None, 0), keep_some(1, 4), make_batch(), Context(0.0), process, None)
+    outcome = run_step(models_of(student), keep_some(1, 4), make_batch(), Context(0.0), process, None)
     rows, kept, confidence, agree, *mix = outcome.counts.tolist()
     assert (rows, kept) == (6, 2)
     assert 3 <= confidence <= 6  # six confidences of at least 1/2
@@ -197,7 +199,7 @@ class NeedsLabeled(Objective):
 def test_teacher_rows_and_student_view(student, process) -> None:
     """With dropout off teacher and student agree on the original texts, and on the labelled ones."""
     batch, objective = make_batch(), NeedsLabeled(2, 6, supervised_steps=0, teacher_decay=0.0, prefill_rows=0)
-    run_step(Models(student, student, None, 0), objective, batch, Context(0.0), process, None)
+    run_step(models_of(student), objective, batch, Context(0.0), process, None)
     with torch.no_grad():
         labeled = student(input_ids=batch.labeled.ids, attention_mask=batch.labeled.mask).logits
     torch.testing.assert_close(objective.seen[1], labeled)
@@ -255,7 +257,7 @@ def test_passes_by_length_give_the_logits_and_gradients_of_one_pass() -> None:
     rng = np.random.default_rng(1)
     tokens = pad_rows([rng.integers(5, 50, size=size) for size in (8, 400, 9, 390, 7)], pad_id=0)
     outcome = StepOutcome()
-    apart = logits_by_length(model, tokens, outcome)
+    apart = logits_by_length(model, tokens, outcome, few_shapes=False)
     assert outcome.num_tokens == 8 + 400 + 9 + 390 + 7
     assert outcome.num_slots == 2 * 400 + 3 * 9
     apart.pow(2).sum().backward()
@@ -301,12 +303,58 @@ def test_the_double_sees_what_it_should() -> None:
     assert waits.seen == ["__float__", "__bool__", "__getitem__ by mask", "tolist", "nonzero"]
 
 
-def test_the_host_waits_once_a_step(student, process) -> None:
+@pytest.mark.parametrize("memory", [{}, {"alignment": "uniform", "kept_share": 0.5}])
+def test_the_host_waits_once_a_step(student, process, memory, monkeypatch) -> None:
     """For the numbers of the rows that are kept, without which masked rows could not be left out.
 
-    Objectives with a memory wait for its answers too, and so does transformers, for whether any slot is padding.
+    On a CPU a memory is asked whether it has converged, which a GPU is not. transformers waits for whether any slot is
+    padding.
     """
-    models = Models(student, student, None, 0)
+    monkeypatch.setattr(teacher_memory, "_asking_is_cheap", lambda tensor: False)
+    models, objective = models_of(student), make_objective(**memory)
+    run_step(models, objective, make_batch(), Context(0.5), process, None)
     with HostWaits() as waits:
-        run_step(models, make_objective(), make_batch(), Context(0.5), process, None)
+        run_step(models, objective, make_batch(), Context(0.5), process, None)
     assert waits.seen == ["nonzero", "tolist"]
+
+
+def test_compiled_passes_of_few_shapes_give_the_same_gradients(student, process) -> None:
+    """Dropout off: rows and lengths padded to multiples, logits cut to the rows that are meant."""
+    shapes = []
+
+    def backend(graph, inputs):
+        shapes.append([tuple(each.shape) for each in inputs if each.dtype == torch.int64 and each.ndim == 2])
+        return graph.forward
+
+    plain = gradients(student, keep_some(0, 2, 5), make_batch(), process)
+    made = torch.compile(student, backend=backend, dynamic=False)
+    models = Models(student, None, made, made, 0, None, True)
+    student.zero_grad()
+    outcome = run_step(models, keep_some(0, 2, 5), make_batch(), Context(0.5), process, None)
+    assert {shape for found in shapes for shape in found} >= {(8, 64)}
+    assert outcome.num_slots == 2 * 8 * 64  # six rows of the teacher's, six of the student's
+    for name, gradient in left_gradients(student).items():
+        torch.testing.assert_close(gradient, plain[name], rtol=1e-9, atol=1e-12)
+    torch._dynamo.reset()
+
+
+def test_layers_computed_twice_give_the_same_gradients_with_dropout_and_keep_less(tiny_bert, process) -> None:
+    torch.manual_seed(0)
+    settings = ModelSettings(str(tiny_bert), pooling=Pooling.mean, dropout=0.3)
+    model = load_classifier(str(tiny_bert), settings, ["neg", "pos"])
+    kept = {False: 0, True: 0}
+    found = {}
+    for again in (False, True):
+        if again:
+            enable_gradient_checkpointing(model)
+        torch.manual_seed(1)
+
+        def note(tensor: Tensor, again: bool = again) -> Tensor:
+            kept[again] += tensor.numel()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            found[again] = gradients(model, keep_some(1, 2).float(), make_batch(), process)
+    assert kept[True] < 0.7 * kept[False]
+    for name, gradient in found[True].items():
+        torch.testing.assert_close(gradient, found[False][name], rtol=1e-5, atol=1e-8)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tensorboard import plugin_util
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -15,10 +16,13 @@ import uda.train
 from uda import config
 from uda.config import compose
 from uda.engine import training
+from uda.engine.flops import PassCost
 from uda.engine.process import Process
 from uda.engine.settings import Precision
-from uda.engine.tracking import SamplePair, Tracker, as_cell, class_mix, tags, write_hparams
+from uda.engine.step import StepOutcome
+from uda.engine.tracking import SamplePair, Tracker, Work, as_cell, class_mix, tags, write_hparams
 
+WORK = Work(PassCost(per_token=7.0, per_square=2.0), limit=100.0)
 ODD = [
     "a | b || c",
     "<script>alert(1)</script> &amp; <b>",
@@ -129,19 +133,34 @@ def test_all_objectives_name_the_same_settings(tiny: list[str]) -> None:
     assert found["uda"]["data.num_labeled"] == 8
 
 
+def test_speed_is_counted_from_one_look_to_the_next(tmp_path: Path, monkeypatch) -> None:
+    """Every second step: 2 * 30 tokens in 3 s. A row of 10 tokens costs 7 * 10 + 2 * 100 FLOP, of a limit of 100/s."""
+    clock = iter([0.0, 3.0, 3.0, 10.0])
+    monkeypatch.setattr("uda.engine.tracking.time.monotonic", lambda: next(clock))
+    outcome = StepOutcome(counts=torch.zeros(6), num_tokens=30, num_slots=40, work_tokens=10, work_squares=100)
+    with Tracker(tmp_path, Process.start(Precision.fp32), ["a", "c"], WORK, 0, 4, 2) as tracker:
+        tracker.step(1, outcome, 0.1, 1.0)
+        tracker.step(2, outcome, 0.1, 1.0)
+    events = read(tmp_path)
+    found = {name: events.Scalars(f"speed/{name}")[0].value for name in ("tokens_per_second", "utilization")}
+    assert found["tokens_per_second"] == pytest.approx(20)
+    assert found["utilization"] == pytest.approx(2 * (7 * 10 + 2 * 100) / 3 / 100)
+    assert events.Scalars("speed/padding_share")[0].value == pytest.approx(0.25)
+
+
 def test_many_classes_have_no_picture_and_few_have(tmp_path: Path) -> None:
     process = Process.start(Precision.fp32)
     for size in (2, 201):
         names = [f"class {number}" for number in range(size)]
         labels = np.arange(4) % size
-        with Tracker(tmp_path / str(size), process, names, 0, 4, 1) as tracker:
+        with Tracker(tmp_path / str(size), process, names, WORK, 0, 4, 1) as tracker:
             tracker.evaluation(4, "test", SCORES, labels, np.eye(size, dtype=np.float32)[labels])
     assert [step for step, _ in images(read(tmp_path / "2"), "test/confusion")] == [4]
     assert read(tmp_path / "201").Tags()["images"] == []
 
 
 def test_sample_pairs_are_a_table(tmp_path: Path) -> None:
-    with Tracker(tmp_path, Process.start(Precision.fp32), ["a|b", "c"], 0, 4, 1) as tracker:
+    with Tracker(tmp_path, Process.start(Precision.fp32), ["a|b", "c"], WORK, 0, 4, 1) as tracker:
         pair = SamplePair(3, "one | two", "one\n<b>two")
         tracker.samples(4, [pair], np.array([[0.75, 0.25]]), np.array([[0.1, 0.9]]))
     ((step, table),) = texts(read(tmp_path), "samples/pairs")

@@ -96,6 +96,7 @@ def test_tensorboard_has_the_scalars_of_the_contract(finished: Path) -> None:
         "optimizer/gradient_norm",
         "speed/tokens_per_second",
         "speed/padding_share",
+        "speed/utilization",
     ):
         assert len(found[tag]) == 20, tag
     for tag in ("mask/mask_rate", "teacher/confidence", "teacher/student_agreement"):

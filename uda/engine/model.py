@@ -1,7 +1,8 @@
 """Encoders: loading, heads, a head that starts from label descriptions."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,14 @@ from uda.data.batches import Tokens
 from uda.engine.pooled import PooledClassifier
 from uda.engine.pooled_config import PooledConfig
 from uda.engine.settings import ModelSettings, Pooling
-from uda.errors import UserError
+from uda.errors import UserError, did_you_mean
 from uda.hub import hub_is_reachable
 from uda.packages import package_path
 
 _HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 
+_MAX_SHAPES = 256  # that passes are compiled for: rows and lengths come in multiples (uda.engine.step)
 _DROPOUT = ("hidden_dropout_prob", "dropout", "hidden_dropout", "mlp_dropout", "embedding_dropout", "resid_pdrop")
 _HEAD_DROPOUT = ("classifier_dropout", "seq_classif_dropout", "pooler_dropout", "cls_dropout")
 _ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout", "attn_pdrop")
@@ -161,8 +163,8 @@ def classifier_layer(model: PreTrainedModel) -> nn.Linear:
     return fitting[-1]
 
 
-def choose_attention(model: PreTrainedModel, device: torch.device, with_gradient: bool) -> str:
-    """Set the attention kernel that is the faster one on the device, where the encoder has several; its name.
+def faster_attention(model: PreTrainedModel, device: torch.device, with_gradient: bool) -> str:
+    """The name of the attention kernel that is the faster one on the device, of those that the encoder has.
 
     On a CPU that is the plain one for passes with a backward pass and the fused one (SDPA) for the others
     (docs/performance.md); on a GPU transformers' own choice.
@@ -174,8 +176,59 @@ def choose_attention(model: PreTrainedModel, device: torch.device, with_gradient
         and encoder._can_set_attn_implementation()
         and (kernel == "eager" or encoder._supports_sdpa)
     ):
-        model.set_attn_implementation(kernel)
+        return kernel
     return str(encoder.config._attn_implementation)
+
+
+def choose_attention(model: PreTrainedModel, device: torch.device, with_gradient: bool) -> str:
+    """Set the kernel that is the `faster_attention`; its name."""
+    kernel = faster_attention(model, device, with_gradient)
+    model.set_attn_implementation(kernel)
+    return kernel
+
+
+@contextmanager
+def attention(model: PreTrainedModel, kernel: str | None) -> Iterator[None]:
+    """Passes of the model use this attention kernel until the block ends; None: the one that they use anyway."""
+    encoder: Any = model.base_model
+    before = encoder.config._attn_implementation
+    model.set_attn_implementation(kernel or before)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def compiled(model: nn.Module, backend: str) -> nn.Module:
+    """The model, with the same weights, with passes by torch.compile, one program for each shape that they come in.
+
+    Raises UserError for a backend that torch does not know.
+    """
+    known = torch.compiler.list_backends(exclude_tags=())
+    if backend not in known:
+        raise UserError(
+            f"train.compile: expected a backend of torch.compile or null, found '{backend}'."
+            f"{did_you_mean(backend, known)} Set train.compile=inductor, torch's own."
+        )
+    # Beyond its limit of shapes torch computes all others uncompiled, without a word.
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, _MAX_SHAPES)
+    module: nn.Module = torch.compile(model, backend=backend, dynamic=False)  # type: ignore[assignment]
+    return module
+
+
+def enable_gradient_checkpointing(model: PreTrainedModel) -> None:
+    """Have each layer of the encoder compute its inner results again in the backward pass, instead of keeping them.
+
+    Raises UserError where the encoder's class cannot.
+    """
+    encoder: Any = model.base_model
+    if not encoder.supports_gradient_checkpointing:
+        raise UserError(
+            f"train.gradient_checkpointing: expected an encoder that can compute its layers again, found "
+            f"'{encoder.config.model_type}', which cannot. Set train.gradient_checkpointing=false, and lower "
+            "train.micro_batch_size to save memory."
+        )
+    encoder.activation_checkpointing_enable({"use_reentrant": False})
 
 
 def label_names(model: PreTrainedModel) -> list[str]:

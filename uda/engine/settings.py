@@ -80,6 +80,8 @@ class TrainSettings:
     max_grad_norm: float | None
     class_weights: Any
     precision: Precision
+    compile: str | None
+    gradient_checkpointing: bool
     eval_every: float | None
     eval_batch_size: int
     checkpoint_every: int | None

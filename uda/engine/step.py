@@ -9,21 +9,30 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from uda.data.batches import Batch, Tokens
-from uda.engine.model import logits_of
+from uda.engine.model import attention, logits_of
 from uda.engine.process import Process
 from uda.objectives.base import Context, Objective, PseudoLabels, at_least_float32
 
+_ROWS_MULTIPLE, _LENGTH_MULTIPLE = 8, 64  # of the shapes of compiled passes
 _BLOCK_COST = 256  # tokens: what a pass of its own costs beyond its rows
 
 
 @dataclass
 class Models:
-    """The student, the student as Accelerate wrapped it (for the passes with gradient), and an EMA teacher if any."""
+    """The student, and an EMA teacher if any.
+
+    learning: the student as it makes passes with a gradient: wrapped by Accelerate, compiled. teaching: the teacher,
+    or the student where there is none, as it makes passes without. few_shapes: these two were compiled, so that
+    batches must come in few shapes. inference_attention: the kernel of the student without a gradient; None: as with.
+    """
 
     student: PreTrainedModel
-    wrapped: nn.Module
-    teacher: nn.Module | None
+    teacher: PreTrainedModel | None
+    learning: nn.Module
+    teaching: nn.Module
     pad_id: int
+    inference_attention: str | None
+    few_shapes: bool
 
     @torch.no_grad()
     def start_teacher(self) -> None:
@@ -45,17 +54,24 @@ class StepOutcome:
     """What one step did: tensors to be read when they are logged.
 
     metrics: the objective's, this process's share. counts: sums over this process's rows, see `row_counts`.
+    num_tokens, num_slots: of all passes; slots are tokens and padding. work_tokens, work_squares: tokens and squared
+    lengths of rows, threefold where a backward pass follows, which takes twice the forward's operations.
     """
 
     metrics: dict[str, Tensor] = field(default_factory=dict)
     counts: Tensor = field(default_factory=lambda: torch.zeros(0))
     num_tokens: int = 0
     num_slots: int = 0
+    work_tokens: int = 0
+    work_squares: int = 0
 
-    def saw(self, tokens: Tokens) -> None:
-        """Count the tokens of a pass, and its slots, padding included."""
-        self.num_tokens += sum(tokens.lengths)
-        self.num_slots += tokens.mask.numel()
+    def saw(self, lengths: Sequence[int], num_slots: int) -> None:
+        """Count a pass over rows of such lengths."""
+        times = 3 if torch.is_grad_enabled() else 1
+        self.num_tokens += sum(lengths)
+        self.num_slots += num_slots
+        self.work_tokens += times * sum(lengths)
+        self.work_squares += times * sum(length**2 for length in lengths)
 
 
 def run_step(
@@ -77,13 +93,13 @@ def run_step(
     view = batch.strong if objective.student_view == "strong" else batch.weak
     student_logits = []
     parts = list(_parts(len(batch.labeled), kept, micro_batch_size))
-    models.wrapped.train()
+    models.student.train()
     for number, rows in enumerate(parts):
         num_labeled = len(batch.labeled) if number == 0 else 0
         inputs = batch.labeled.select(range(num_labeled)).followed_by(view.select(rows), models.pad_id)
         last = number == len(parts) - 1
-        with nullcontext() if last else process.accelerator.no_sync(models.wrapped):
-            logits = logits_by_length(models.wrapped, inputs, outcome)
+        with nullcontext() if last else process.accelerator.no_sync(models.learning):
+            logits = logits_by_length(models.learning, inputs, outcome, models.few_shapes)
             loss = objective.loss(
                 logits[:num_labeled],
                 batch.labels[:num_labeled],
@@ -116,13 +132,14 @@ def label_rows(
     rows = batch.weak
     if objective.teacher_rows == "all":
         rows = batch.labeled.followed_by(rows, models.pad_id)
-    teacher = models.teacher
-    if teacher is None:
-        teacher = models.student.train()
+    if models.teacher is None:
+        models.student.train()
     size = micro_batch_size or len(rows)
-    with torch.no_grad(), process.accelerator.autocast():
+    kernel = models.inference_attention if models.teacher is None else None
+    with torch.no_grad(), process.accelerator.autocast(), attention(models.student, kernel):
         parts = [rows.select(range(len(rows))[start : start + size]) for start in range(0, len(rows), size)]
-        logits = at_least_float32(torch.cat([logits_by_length(teacher, part, outcome) for part in parts]))
+        answers = [logits_by_length(models.teaching, part, outcome, models.few_shapes) for part in parts]
+        logits = at_least_float32(torch.cat(answers))
     num_labeled = len(logits) - len(batch.index)
     labeled = logits[:num_labeled] if num_labeled else None
     weak = logits[num_labeled:]
@@ -130,16 +147,20 @@ def label_rows(
         return weak, objective.pseudo_label(weak, batch.index, context, labeled)
 
 
-def logits_by_length(model: nn.Module, tokens: Tokens, outcome: StepOutcome) -> Tensor:
+def logits_by_length(model: nn.Module, tokens: Tokens, outcome: StepOutcome, few_shapes: bool) -> Tensor:
     """The model's logits [N, K], from passes over rows of like length, so that few slots are padding.
 
-    Which rows share a pass changes no logit but by rounding: padding is masked.
+    Which rows share a pass changes no logit but by rounding: padding is masked. few_shapes: pad rows and lengths to
+    multiples, as a compiled model is compiled anew for each shape.
     """
     blocks = length_blocks(tokens.lengths)
-    parts = [tokens if len(blocks) == 1 else tokens.select(rows) for rows in blocks]
-    for part in parts:
-        outcome.saw(part)
-    logits = torch.cat([logits_of(model, part) for part in parts])
+    parts = []
+    for rows in blocks:
+        part = tokens if len(blocks) == 1 else tokens.select(rows)
+        padded = part.padded_to(_ROWS_MULTIPLE, _LENGTH_MULTIPLE) if few_shapes and len(part) else part
+        outcome.saw(part.lengths, padded.mask.numel())
+        parts.append(logits_of(model, padded)[: len(part)])
+    logits = torch.cat(parts)
     if len(blocks) == 1:
         return logits
     place = torch.empty(len(tokens), dtype=torch.int64)

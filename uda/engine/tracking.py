@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from uda.engine.flops import PassCost
 from uda.engine.process import Process
 from uda.engine.step import StepOutcome
 from uda.files import sync
@@ -34,19 +35,34 @@ class SamplePair:
     augmented: str
 
 
+@dataclass(frozen=True)
+class Work:
+    """What utilisation is measured by: FLOP of a forward pass, and FLOP/s of the device's matrix products."""
+
+    cost: PassCost
+    limit: float
+
+
 class Tracker:
     """Scalars of the steps and the evaluations, on the main process; other processes only take part in the sums."""
 
     def __init__(
-        self, folder: Path, process: Process, label_names: list[str], first_step: int, num_steps: int, log_every: int
+        self,
+        folder: Path,
+        process: Process,
+        label_names: list[str],
+        work: Work,
+        first_step: int,
+        num_steps: int,
+        log_every: int,
     ) -> None:
         self.process = process
         self.label_names = label_names
+        self.work = work
         self.num_steps = num_steps
         self.log_every = log_every
         self.accuracy = ""
-        self.tokens = self.slots = 0
-        self.since = time.monotonic()
+        self._start_counting()
         self.writer: Any = None
         if process.is_main:
             from torch.utils.tensorboard import SummaryWriter
@@ -76,22 +92,21 @@ class Tracker:
 
     def step(self, step: int, outcome: StepOutcome, learning_rate: float, grad_norm: float) -> None:
         """Note a completed step (counted from 1); every `log_every` steps it is written."""
-        self.tokens += outcome.num_tokens
-        self.slots += outcome.num_slots
+        self.seen += [outcome.num_tokens, outcome.num_slots, outcome.work_tokens, outcome.work_squares]
         self.bar.update(1)
         if step % self.log_every and step != self.num_steps:
             return
         scalars = self._scalars(outcome)
-        tokens, slots = self.process.gather_rows(np.array([[self.tokens, self.slots]])).sum(axis=0).tolist()
-        seconds = time.monotonic() - self.since
-        self.tokens = self.slots = 0
-        self.since = time.monotonic()
+        tokens, slots, *work = self.process.gather_rows(self.seen[None]).sum(axis=0).tolist()
+        seconds = max(time.monotonic() - self.since, 1e-9)
+        self._start_counting()
         if not self.process.is_main:
             return
         scalars |= {
             "optimizer/learning_rate": learning_rate,
             "optimizer/gradient_norm": grad_norm,
-            "speed/tokens_per_second": tokens / max(seconds, 1e-9),
+            "speed/tokens_per_second": tokens / seconds,
+            "speed/utilization": self.work.cost.flops(*work) / seconds / self.work.limit / self.process.count,
             "speed/padding_share": 1 - tokens / max(slots, 1),
         }
         for name, value in scalars.items():
@@ -109,8 +124,12 @@ class Tracker:
         self.accuracy = f"{role} accuracy {100 * scores['accuracy']:.2f} %"
         self._confusion(step, role, labels, probs)
         log.info("step %d/%d: %s, NLL %.3f", step, self.num_steps, self.accuracy, scores["nll"])
+        self._start_counting()
+
+    def _start_counting(self) -> None:
+        """Speed is that of the steps since then."""
         self.since = time.monotonic()
-        self.tokens = self.slots = 0
+        self.seen = np.zeros(4, dtype=np.int64)
 
     def _confusion(self, step: int, role: str, labels: np.ndarray, probs: np.ndarray) -> None:
         from sklearn.metrics import confusion_matrix

@@ -24,12 +24,14 @@ from uda.engine.checkpoints import (
 )
 from uda.engine.collapse import CollapseGuard, share_limit
 from uda.engine.evaluation import predict, probabilities, score
+from uda.engine.flops import pass_cost, product_limit
+from uda.engine.model import attention
 from uda.engine.optimizer import learning_rate_factor, make_optimizer, steps_of
 from uda.engine.process import Process
 from uda.engine.settings import TrainSettings
 from uda.engine.signals import Stop, noted_signals
 from uda.engine.step import Models, StepOutcome, label_rows, run_step
-from uda.engine.tracking import SamplePair, Tracker
+from uda.engine.tracking import SamplePair, Tracker, Work
 from uda.errors import UserError
 from uda.objectives.base import Objective
 
@@ -119,8 +121,15 @@ def train(run: Training) -> Progress:
     lengths = run.rows.labeled.row_lengths, run.rows.weak.row_lengths
     sampler = StepSampler(*lengths, phases, run.seed, progress.step, process.rank, process.count)
     eval_every = settings.eval_every and steps_of(settings.eval_every, settings.num_steps)
+    work = Work(pass_cost(models.student), product_limit(process.device, process.precision, repeats=3))
     tracker = Tracker(
-        run.folder / "tensorboard", process, run.label_names, progress.step, settings.num_steps, settings.log_every
+        run.folder / "tensorboard",
+        process,
+        run.label_names,
+        work,
+        progress.step,
+        settings.num_steps,
+        settings.log_every,
     )
     optimizer, peak = None, 0.0
     with tracker, noted_signals(once=process.count == 1) as note:
@@ -200,7 +209,8 @@ def evaluate(run: Training, progress: Progress, tracker: Tracker) -> None:
 def _probs(run: Training) -> np.ndarray:
     """The student's probabilities for the evaluation rows."""
     store, pad_id, size = run.evaluation.store, run.models.pad_id, run.settings.eval_batch_size
-    return predict(run.models.student, store, pad_id, size, run.process)
+    with attention(run.models.student, run.models.inference_attention):
+        return predict(run.models.student, store, pad_id, size, run.process)
 
 
 def _peak_rate(settings: TrainSettings, phase: Phase) -> float:
@@ -231,8 +241,10 @@ def _show_samples(run: Training, step: int, tracker: Tracker) -> None:
     views = [
         pad_stored([(store, row) for row in numbers], models.pad_id) for store in (run.rows.weak, run.rows.strong[0])
     ]
-    teacher = probabilities(models.teacher or models.student, views[0], run.process)
-    tracker.samples(step, run.samples, teacher, probabilities(models.student, views[1], run.process))
+    with attention(models.student, models.inference_attention):
+        teacher = probabilities(models.teacher or models.student, views[0], run.process)
+        student = probabilities(models.student, views[1], run.process)
+    tracker.samples(step, run.samples, teacher, student)
 
 
 def _clipped_norm(run: Training, outcome: StepOutcome, batch: Batch, step: int) -> float:

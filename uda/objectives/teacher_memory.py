@@ -18,11 +18,13 @@ class TeacherMemory(nn.Module):
 
     log_probs: Tensor
     num_pushed: Tensor
+    _num_rows: int | None = None  # how many slots are filled, on the host, so that no GPU is waited for; None: unknown
 
     def __init__(self, num_rows: int, num_classes: int) -> None:
         super().__init__()
         self.register_buffer("log_probs", torch.zeros(num_rows, num_classes))
         self.register_buffer("num_pushed", torch.zeros((), dtype=torch.long))
+        self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_num_rows", None))
 
     def push(self, rows: Tensor) -> None:
         """Remember rows [N, K] of log-probabilities in place of the oldest."""
@@ -30,11 +32,14 @@ class TeacherMemory(nn.Module):
         rows = rows[-capacity:]
         slots = (self.num_pushed + torch.arange(len(rows), device=rows.device)) % capacity
         self.log_probs[slots] = rows.to(self.log_probs.dtype)
+        if self._num_rows is None:
+            self._num_rows = min(int(self.num_pushed), capacity)
         self.num_pushed += len(rows)
+        self._num_rows = min(self._num_rows + len(rows), capacity)
 
     def rows(self) -> Tensor:
         """The remembered rows, [at most num_rows, K], in no order that matters."""
-        return self.log_probs[: int(self.num_pushed)]
+        return self.log_probs[: int(self.num_pushed) if self._num_rows is None else self._num_rows]
 
 
 def balancing_bias(log_probs: Tensor, max_rounds: int = 100, shares: Tensor | None = None) -> Tensor:
@@ -47,13 +52,20 @@ def balancing_bias(log_probs: Tensor, max_rounds: int = 100, shares: Tensor | No
     """
     log_shares: Tensor | float = -math.log(log_probs.shape[1]) if shares is None else shares.log()
     bias = torch.zeros_like(log_probs[0])
+    done = torch.zeros((), dtype=torch.bool, device=bias.device)
     for _ in range(max_rounds):
         log_mean = F.log_softmax(log_probs + bias, dim=-1).logsumexp(dim=0) - math.log(len(log_probs))
-        change = log_shares - log_mean
+        change = (log_shares - log_mean).masked_fill(done, 0.0)
         bias = bias + change
-        if change.abs().max() < 1e-6:
+        done = change.abs().max() < 1e-6
+        if _asking_is_cheap(bias) and done:
             break
     return bias
+
+
+def _asking_is_cheap(tensor: Tensor) -> bool:
+    # A GPU does the rounds that are left, which change nothing, sooner than it says that they are not needed.
+    return tensor.device.type == "cpu"
 
 
 def class_quantiles(probs: Tensor, quantile: float) -> Tensor:
@@ -62,8 +74,6 @@ def class_quantiles(probs: Tensor, quantile: float) -> Tensor:
     A class with fewer than MIN_ROWS_PER_CLASS such rows gets the quantile over all rows.
     """
     confidence, predicted = probs.max(dim=-1)
-    thresholds = confidence.quantile(quantile).repeat(probs.shape[1])
-    counts = torch.bincount(predicted, minlength=probs.shape[1])
-    for label in torch.nonzero(counts >= MIN_ROWS_PER_CLASS).flatten():
-        thresholds[label] = confidence[predicted == label].quantile(quantile)
-    return thresholds
+    is_class = predicted[:, None] == torch.arange(probs.shape[1], device=probs.device)
+    own = confidence[:, None].masked_fill(~is_class, math.nan).nanquantile(quantile, dim=0)
+    return torch.where(is_class.sum(dim=0) >= MIN_ROWS_PER_CLASS, own, confidence.quantile(quantile))

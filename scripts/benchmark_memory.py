@@ -1,0 +1,99 @@
+"""Anonymous memory and seconds to the first step of training on many unlabelled rows, against on few."""
+
+import csv
+import itertools
+import random
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+_FEW = 10_000
+_ROWS_AT_A_TIME = 20_000
+_CHARACTERS = 1_000  # the end of a review; more never reaches 128 tokens
+
+
+def measure(
+    texts: list[str], labeled: list[tuple[str, str]], num_rows: int, folder: Path, environment: dict[str, str]
+) -> dict[str, float]:
+    """Two starts each, the first with an empty cache, on `_FEW` and on `num_rows` perturbed repetitions of the texts.
+
+    labeled: rows with their labels, of which every second one is a test row. MB of RssAnon at its highest over the
+    whole process, which reads the rows, tokenizes them where the cache is empty, and trains for 32 steps.
+    """
+    for name, rows in (("labeled", labeled[::2]), ("test", labeled[1::2])):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *rows])
+    found: dict[str, float] = {}
+    for name, count in (("few", _FEW), ("many", num_rows)):
+        path = folder / f"{name}.parquet"
+        write_rows(path, texts, count)
+        for start in ("cold", "warm"):
+            peak, seconds = _train(folder, path, environment)
+            found |= {f"{name}_{start}_mb": peak, f"{name}_{start}_first_step_seconds": seconds}
+    return found
+
+
+def write_rows(path: Path, texts: list[str], count: int) -> None:
+    """So many rows, no two alike: ends of reviews, with the row's number as a word somewhere."""
+    schema = pa.schema([("text", pa.string())])
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        made = _perturbed(texts, count)
+        while rows := list(itertools.islice(made, _ROWS_AT_A_TIME)):
+            writer.write_batch(pa.record_batch([pa.array(rows, pa.string())], schema=schema))
+
+
+def _perturbed(texts: list[str], count: int) -> Iterator[str]:
+    ends = [text[-_CHARACTERS:] for text in texts]
+    generator = random.Random(0)
+    for number in range(count):
+        text = ends[number % len(ends)]
+        place = text.find(" ", generator.randrange(len(text))) % len(text)
+        yield f"{text[:place]} {number}{text[place:]}"
+
+
+def _train(folder: Path, unlabeled: Path, environment: dict[str, str]) -> tuple[float, float]:
+    """MB of RssAnon at its highest, and seconds from the command to the first step."""
+    settings = ["+experiment=imdb", "data=files", "data.label_names=[neg,pos]", "data.num_labeled=20"]
+    settings += [f"data.{name}={folder / name}.csv" for name in ("labeled", "test")]
+    settings += [f"data.unlabeled={unlabeled}", "data.max_length=128", "augment=none", "train.num_steps=32"]
+    settings += ["train.log_every=1", "train.eval_every=null", "train.overwrite=true"]
+    settings += [f"hydra.run.dir={folder / 'run'}"]
+    started = time.perf_counter()
+    job = subprocess.Popen(
+        [sys.executable, "-m", "uda.train", *settings], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    peaks = [0.0]
+
+    def watch() -> None:
+        while job.poll() is None:
+            peaks.append(_anonymous(job.pid))
+            time.sleep(0.05)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert job.stderr is not None
+    first, said = 0.0, []
+    for line in job.stderr:
+        said.append(line)
+        if not first and "step 1/" in line:
+            first = time.perf_counter() - started
+    watcher.join()
+    if job.wait():
+        raise RuntimeError("".join(said[-20:]))
+    return max(peaks), first
+
+
+def _anonymous(process: int) -> float:
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:  # it has just ended
+        return 0.0
+    found = re.search(r"RssAnon:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else 0.0
