@@ -20,7 +20,6 @@ from uda.data.rows import Rows
 from uda.data.settings import DataSettings
 from uda.data.splits import Split
 from uda.data.tokens import TokenStore, tokenize
-from uda.engine.cpu_layers import use_cpu_layers
 from uda.engine.model import (
     choose_attention,
     compiled,
@@ -219,8 +218,6 @@ def build_training(
     if data.label_descriptions is not None:
         _start_head(settings, split, student, tokenizer)
     student = move(student, process.device)
-    if process.device.type == "cpu":
-        use_cpu_layers(student)
     teacher = copy.deepcopy(student).eval().requires_grad_(False) if objective.teacher_decay else None
     inference_attention = None
     if settings.model.attention is None:

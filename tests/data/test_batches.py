@@ -398,3 +398,15 @@ def test_loader_gives_the_batches_of_the_sampler_in_order() -> None:
         assert batch.index.tolist() == chosen.unlabeled.tolist()
         assert batch.labels.tolist() == rows.labels[chosen.labeled].tolist()
         assert as_rows(batch.strong) == as_rows(rows[chosen].strong)
+
+
+def test_rows_filled_up_to_multiples_have_something_to_attend_to() -> None:
+    filled = pad_rows([np.array([7, 8, 9])], 1, [np.array([0, 1, 1])]).padded_to(2, 5)
+    assert filled.ids[0, :3].tolist() == [7, 8, 9]
+    assert filled.mask.tolist() == [[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]]
+    assert filled.types is not None
+    assert filled.types.shape == (2, 5)
+    assert filled.types[0].tolist() == [0, 1, 1, 0, 0]
+    assert filled.lengths == [3, 1]
+    same = filled.padded_to(2, 5)
+    assert same.mask.tolist() == filled.mask.tolist()

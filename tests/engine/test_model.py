@@ -9,9 +9,21 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+import uda.train
+from uda.config import compose
 from uda.data.batches import pad_rows
 from uda.data.settings import Truncation
-from uda.engine.model import classifier_layer, load_classifier, quiet_transformers, start_head_from_descriptions
+from uda.engine import training
+from uda.engine.model import (
+    attention,
+    classifier_layer,
+    compiled,
+    enable_gradient_checkpointing,
+    faster_attention,
+    load_classifier,
+    quiet_transformers,
+    start_head_from_descriptions,
+)
 from uda.engine.settings import ModelSettings, Pooling
 from uda.engine.tokenizer import load_tokenizer
 from uda.errors import UserError
@@ -153,3 +165,44 @@ def test_a_dropout_that_the_encoder_lacks_is_refused(tmp_path) -> None:
 
     with pytest.raises(UserError, match=r"model.dropout: expected an encoder with such a setting.*model.dropout=null"):
         _set_dropout(Config(), ModelSettings("x", dropout=0.1))
+
+
+def test_an_attention_kernel_for_a_while(tiny_bert) -> None:
+    model, _ = load(tiny_bert, Pooling.mean)
+    model.set_attn_implementation("eager")
+    encoder = model.base_model
+    with attention(model, None):
+        assert encoder.config._attn_implementation == "eager"
+    with attention(model, "sdpa"):
+        assert encoder.config._attn_implementation == "sdpa"
+    assert encoder.config._attn_implementation == "eager"
+    assert faster_attention(model, torch.device("cpu"), with_gradient=False) == "sdpa"
+    assert faster_attention(model, torch.device("cpu"), with_gradient=True) == "eager"
+
+
+def test_evaluations_during_training_use_the_faster_attention(tiny, tmp_path, monkeypatch) -> None:
+    seen = []
+    predict = training.predict
+
+    def noted(model, *others):
+        seen.append(model.base_model.config._attn_implementation)
+        return predict(model, *others)
+
+    monkeypatch.setattr(training, "predict", noted)
+    uda.train.run(
+        compose("train", [*tiny, "objective=supervised", "train.num_steps=1", f"hydra.run.dir={tmp_path / 'run'}"])
+    )
+    assert seen == ["sdpa"]
+
+
+def test_an_encoder_that_cannot_compute_its_layers_again(tiny_bert) -> None:
+    model, _ = load(tiny_bert, Pooling.mean)
+    model.base_model.supports_gradient_checkpointing = False
+    with pytest.raises(UserError, match=r"found 'bert', which cannot\. Set train\.gradient_checkpointing=false"):
+        enable_gradient_checkpointing(model)
+
+
+def test_a_backend_that_torch_does_not_know(tiny_bert) -> None:
+    model, _ = load(tiny_bert, Pooling.mean)
+    with pytest.raises(UserError, match=r"found 'inducter'\. Did you mean 'inductor'"):
+        compiled(model, "inducter")

@@ -6,11 +6,14 @@ import traceback
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 from transformers import BertConfig, BertForSequenceClassification
 
+import uda.train
+from uda.config import compose
 from uda.data.batches import Batch, Tokens, pad_rows
 from uda.engine.model import enable_gradient_checkpointing, load_classifier, logits_of
 from uda.engine.process import Process
@@ -358,3 +361,16 @@ def test_layers_computed_twice_give_the_same_gradients_with_dropout_and_keep_les
     assert kept[True] < 0.7 * kept[False]
     for name, gradient in found[True].items():
         torch.testing.assert_close(gradient, found[False][name], rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_a_run_with_torchs_own_compiler_learns_the_same(tiny, tmp_path) -> None:
+    """Dropout off, 6 steps; evaluations are not compiled."""
+    plain = [*tiny, "train.num_steps=6", "model.dropout=0", "model.attention_dropout=0", "train.precision=fp32"]
+    weights = []
+    for name, more in (("plain", []), ("compiled", ["train.compile=inductor", "train.gradient_checkpointing=true"])):
+        folder = tmp_path / name
+        uda.train.run(compose("train", [*plain, *more, f"hydra.run.dir={folder}"]))
+        weights.append(load_file(folder / "model" / "model.safetensors"))
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-4, atol=1e-5)

@@ -20,6 +20,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from uda.data.batches import Tokens
+from uda.engine.cpu_layers import use_cpu_layers
 from uda.engine.pooled import PooledClassifier
 from uda.engine.pooled_config import PooledConfig
 from uda.engine.settings import ModelSettings, Pooling
@@ -238,8 +239,10 @@ def label_names(model: PreTrainedModel) -> list[str]:
 
 
 def move(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
-    """The model on the device."""
+    """The model on the device; on a CPU with the layers that are faster there."""
     model.to(device)  # type: ignore[arg-type]
+    if device.type == "cpu":
+        use_cpu_layers(model)
     return model
 
 
