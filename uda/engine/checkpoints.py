@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 Tensors = dict[str, Tensor]
 
 _SUMS = "SHA256SUMS"
+_THREADS = 2  # that write and read the files at a time
 
 
 def checkpoint_steps(folder: Path) -> list[int]:
@@ -38,9 +40,13 @@ def save_checkpoint(folder: Path, step: int, parts: dict[str, Tensors], state: d
 
     def write(aside: Path) -> None:
         aside.mkdir(parents=True)
-        for name, tensors in parts.items():
-            on_cpu = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
+
+        def write_part(name: str) -> None:
+            on_cpu = {key: value.detach().contiguous().cpu() for key, value in parts[name].items()}
             save_file(on_cpu, aside / f"{name}.safetensors")
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(write_part, parts))
         (aside / "state.json").write_text(json.dumps({"step": step, **state}))
         (aside / _SUMS).write_text(_sums(aside))
 
@@ -77,7 +83,9 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] |
 def _sums(folder: Path) -> str:
     """The SHA-256 of a folder's files, a line each, in the order of their names."""
     paths = sorted(path for path in folder.iterdir() if path.name != _SUMS)
-    return "".join(f"{file_sha256(path)}  {path.name}\n" for path in paths)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        sums = pool.map(file_sha256, paths)
+        return "".join(f"{found}  {path.name}\n" for found, path in zip(sums, paths, strict=True))
 
 
 def _damage(folder: Path) -> str | None:
