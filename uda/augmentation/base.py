@@ -22,9 +22,14 @@ class Augmenter(ABC):
 
     single_texts_only = False  # True: a key stands for one text, so that pairs are refused
     unchanged = False  # True: every text comes back as it is
+    uses_corpus = False  # True: what it learns from the whole unlabelled set decides results
+    by_key = False  # True: results depend on keys, not on texts, and are never cached
+    own_workers = False  # True: keeps cores, GPU or an endpoint busy by itself; False: texts are split among processes
 
     def prepare(self, texts: Iterable[str], keys: Iterable[str], num_source_rows: int) -> None:  # noqa: B027
-        """Called once, before `augment`, with the whole unlabelled set: for corpus statistics and checks.
+        """Called once, before `augment`: for corpus statistics and checks.
+
+        With `uses_corpus` it gets the whole unlabelled set, otherwise the texts that are to be made now.
 
         Texts and keys come from the disk and can be gone through once each. `num_source_rows` is how many rows the
         source had before any was dropped. Raises UserError where the method cannot serve these rows.
@@ -33,6 +38,9 @@ class Augmenter(ABC):
     @abstractmethod
     def augment(self, texts: Sequence[str], keys: Sequence[str], copy: int) -> list[str]:
         """One new text for each of `texts`, in their order; `copy` counts a text's copies from 0."""
+
+    def close(self) -> None:  # noqa: B027
+        """Ends processes and connections, where there are any."""
 
     def fingerprint(self) -> str:
         """Another string where the same settings, texts and keys may give other results: then no cached one is taken.
