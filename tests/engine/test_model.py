@@ -189,9 +189,7 @@ def test_evaluations_during_training_use_the_faster_attention(tiny, tmp_path, mo
         return predict(model, *others)
 
     monkeypatch.setattr(training, "predict", noted)
-    uda.train.run(
-        compose("train", [*tiny, "objective=supervised", "train.num_steps=1", f"hydra.run.dir={tmp_path / 'run'}"])
-    )
+    uda.train.run(compose("train", [*tiny, "train.eval_every=null", f"hydra.run.dir={tmp_path / 'run'}"]))
     assert seen == ["sdpa"]
 
 
