@@ -129,10 +129,10 @@ def step_part(options: argparse.Namespace, length: int, steps: int, rounds: int)
 
         cost = pass_cost(models.student)
 
-        def counted(model: Any, tokens: Any, outcome: Any, few_shapes: bool) -> Any:
+        def counted(models: Any, model: Any, tokens: Any, outcome: Any) -> Any:
             if torch.is_grad_enabled():
                 seen["student"] += 3 * cost.flops(sum(tokens.lengths), sum(length**2 for length in tokens.lengths))
-            return student_pass(model, tokens, outcome, few_shapes)
+            return student_pass(models, model, tokens, outcome)
 
         step.logits_by_length = counted
 

@@ -20,11 +20,10 @@ from uda.data.rows import Rows
 from uda.data.settings import DataSettings
 from uda.data.splits import Split
 from uda.data.tokens import TokenStore, tokenize
+from uda.engine.attention import fastest_kernels
 from uda.engine.model import (
-    choose_attention,
     compiled,
     enable_gradient_checkpointing,
-    faster_attention,
     load_classifier,
     move,
     start_head_from_descriptions,
@@ -219,19 +218,19 @@ def build_training(
         _start_head(settings, split, student, tokenizer)
     student = move(student, process.device)
     teacher = copy.deepcopy(student).eval().requires_grad_(False) if objective.teacher_decay else None
-    inference_attention = None
+    kernels = None
     if settings.model.attention is None:
-        kernel = choose_attention(student, process.device, with_gradient=True)
-        inference_attention = faster_attention(student, process.device, with_gradient=False)
+        kernels = fastest_kernels(student, process.device, settings.train.gradient_checkpointing)
+        student.set_attn_implementation(kernels.short)
         if teacher is not None:
-            choose_attention(teacher, process.device, with_gradient=False)
-        log.info("attention: %s, without a gradient %s", kernel, inference_attention)
+            teacher.set_attn_implementation(kernels.inference)
+        log.info("attention: %s", kernels)
     if settings.train.gradient_checkpointing:
         enable_gradient_checkpointing(student)
     learning, teaching = process.accelerator.prepare_model(student), teacher or student
     if (backend := settings.train.compile) is not None:
         learning, teaching = compiled(learning, backend), compiled(teaching, backend)
-    models = Models(student, teacher, learning, teaching, pad_id, inference_attention, backend is not None)
+    models = Models(student, teacher, learning, teaching, pad_id, kernels, backend is not None)
     return Training(
         models,
         objective.to(process.device),

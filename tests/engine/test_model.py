@@ -15,11 +15,9 @@ from uda.data.batches import pad_rows
 from uda.data.settings import Truncation
 from uda.engine import training
 from uda.engine.model import (
-    attention,
     classifier_layer,
     compiled,
     enable_gradient_checkpointing,
-    faster_attention,
     load_classifier,
     quiet_transformers,
     start_head_from_descriptions,
@@ -165,19 +163,6 @@ def test_a_dropout_that_the_encoder_lacks_is_refused(tmp_path) -> None:
 
     with pytest.raises(UserError, match=r"model.dropout: expected an encoder with such a setting.*model.dropout=null"):
         _set_dropout(Config(), ModelSettings("x", dropout=0.1))
-
-
-def test_an_attention_kernel_for_a_while(tiny_bert) -> None:
-    model, _ = load(tiny_bert, Pooling.mean)
-    model.set_attn_implementation("eager")
-    encoder = model.base_model
-    with attention(model, None):
-        assert encoder.config._attn_implementation == "eager"
-    with attention(model, "sdpa"):
-        assert encoder.config._attn_implementation == "sdpa"
-    assert encoder.config._attn_implementation == "eager"
-    assert faster_attention(model, torch.device("cpu"), with_gradient=False) == "sdpa"
-    assert faster_attention(model, torch.device("cpu"), with_gradient=True) == "eager"
 
 
 def test_evaluations_during_training_use_the_faster_attention(tiny, tmp_path, monkeypatch) -> None:

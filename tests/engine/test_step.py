@@ -15,6 +15,7 @@ from transformers import BertConfig, BertForSequenceClassification
 import uda.train
 from uda.config import compose
 from uda.data.batches import Batch, Tokens, pad_rows
+from uda.engine.attention import fastest_kernels
 from uda.engine.model import enable_gradient_checkpointing, load_classifier, logits_of
 from uda.engine.process import Process
 from uda.engine.settings import ModelSettings, Pooling, Precision
@@ -260,7 +261,8 @@ def test_passes_by_length_give_the_logits_and_gradients_of_one_pass() -> None:
     rng = np.random.default_rng(1)
     tokens = pad_rows([rng.integers(5, 50, size=size) for size in (8, 400, 9, 390, 7)], pad_id=0)
     outcome = StepOutcome()
-    apart = logits_by_length(model, tokens, outcome, few_shapes=False)
+    models = Models(model, None, model, model, 0, fastest_kernels(model, torch.device("cpu"), False), few_shapes=False)
+    apart = logits_by_length(models, model, tokens, outcome)
     assert outcome.num_tokens == 8 + 400 + 9 + 390 + 7
     assert outcome.num_slots == 2 * 400 + 3 * 9
     apart.pow(2).sum().backward()
@@ -331,7 +333,7 @@ def test_compiled_passes_of_few_shapes_give_the_same_gradients(student, process)
 
     plain = gradients(student, keep_some(0, 2, 5), make_batch(), process)
     made = torch.compile(student, backend=backend, dynamic=False)
-    models = Models(student, None, made, made, 0, None, True)
+    models = Models(student, None, made, made, 0, None, few_shapes=True)
     student.zero_grad()
     outcome = run_step(models, keep_some(0, 2, 5), make_batch(), Context(0.5), process, None)
     assert {shape for found in shapes for shape in found} >= {(8, 64)}

@@ -1,8 +1,7 @@
 """Encoders: loading, heads, a head that starts from label descriptions."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -162,42 +161,6 @@ def classifier_layer(model: PreTrainedModel) -> nn.Linear:
             "Set model.pooling=mean."
         )
     return fitting[-1]
-
-
-def faster_attention(model: PreTrainedModel, device: torch.device, with_gradient: bool) -> str:
-    """The name of the attention kernel that is the faster one on the device, of those that the encoder has.
-
-    On a CPU that is the plain one for passes with a backward pass and the fused one (SDPA) for the others
-    (docs/performance.md); on a GPU transformers' own choice.
-    """
-    encoder: Any = model.base_model
-    kernel = "eager" if with_gradient else "sdpa"
-    if (
-        device.type == "cpu"
-        and encoder._can_set_attn_implementation()
-        and (kernel == "eager" or encoder._supports_sdpa)
-    ):
-        return kernel
-    return str(encoder.config._attn_implementation)
-
-
-def choose_attention(model: PreTrainedModel, device: torch.device, with_gradient: bool) -> str:
-    """Set the kernel that is the `faster_attention`; its name."""
-    kernel = faster_attention(model, device, with_gradient)
-    model.set_attn_implementation(kernel)
-    return kernel
-
-
-@contextmanager
-def attention(model: PreTrainedModel, kernel: str | None) -> Iterator[None]:
-    """Passes of the model use this attention kernel until the block ends; None: the one that they use anyway."""
-    encoder: Any = model.base_model
-    before = encoder.config._attn_implementation
-    model.set_attn_implementation(kernel or before)
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(before)
 
 
 def compiled(model: nn.Module, backend: str) -> nn.Module:

@@ -1,7 +1,7 @@
 """One optimiser step's forward and backward passes: teacher, pseudo-labels, student on what is left."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from uda.data.batches import Batch, Tokens
-from uda.engine.model import attention, logits_of
+from uda.engine.attention import Kernels, attention
+from uda.engine.model import logits_of
 from uda.engine.process import Process
 from uda.objectives.base import Context, Objective, PseudoLabels, at_least_float32
 
@@ -23,7 +24,7 @@ class Models:
 
     learning: the student as it makes passes with a gradient: wrapped by Accelerate, compiled. teaching: the teacher,
     or the student where there is none, as it makes passes without. few_shapes: these two were compiled, so that
-    batches must come in few shapes. inference_attention: the kernel of the student without a gradient; None: as with.
+    batches must come in few shapes. kernels: of attention; None: the one that the user named, for all passes.
     """
 
     student: PreTrainedModel
@@ -31,8 +32,14 @@ class Models:
     learning: nn.Module
     teaching: nn.Module
     pad_id: int
-    inference_attention: str | None
+    kernels: Kernels | None
     few_shapes: bool
+
+    def attention(self, model: PreTrainedModel, longest: int = 0) -> AbstractContextManager[None]:
+        """Passes of the student or the teacher are made by the kernel that suits rows of at most so many tokens, and a
+        backward pass if torch computes gradients now.
+        """
+        return nullcontext() if self.kernels is None else attention(model, self.kernels.of(longest))
 
     @torch.no_grad()
     def start_teacher(self) -> None:
@@ -99,7 +106,8 @@ def run_step(
         inputs = batch.labeled.select(range(num_labeled)).followed_by(view.select(rows), models.pad_id)
         last = number == len(parts) - 1
         with nullcontext() if last else process.accelerator.no_sync(models.learning):
-            logits = logits_by_length(models.learning, inputs, outcome, models.few_shapes)
+            with process.accelerator.autocast():  # one for all passes, so that they share what it casts
+                logits = logits_by_length(models, models.learning, inputs, outcome)
             loss = objective.loss(
                 logits[:num_labeled],
                 batch.labels[:num_labeled],
@@ -135,10 +143,9 @@ def label_rows(
     if models.teacher is None:
         models.student.train()
     size = micro_batch_size or len(rows)
-    kernel = models.inference_attention if models.teacher is None else None
-    with torch.no_grad(), process.accelerator.autocast(), attention(models.student, kernel):
+    with torch.no_grad(), process.accelerator.autocast():
         parts = [rows.select(range(len(rows))[start : start + size]) for start in range(0, len(rows), size)]
-        answers = [logits_by_length(models.teaching, part, outcome, models.few_shapes) for part in parts]
+        answers = [logits_by_length(models, models.teaching, part, outcome) for part in parts]
         logits = at_least_float32(torch.cat(answers))
     num_labeled = len(logits) - len(batch.index)
     labeled = logits[:num_labeled] if num_labeled else None
@@ -147,19 +154,22 @@ def label_rows(
         return weak, objective.pseudo_label(weak, batch.index, context, labeled)
 
 
-def logits_by_length(model: nn.Module, tokens: Tokens, outcome: StepOutcome, few_shapes: bool) -> Tensor:
-    """The model's logits [N, K], from passes over rows of like length, so that few slots are padding.
+def logits_by_length(models: Models, model: nn.Module, tokens: Tokens, outcome: StepOutcome) -> Tensor:
+    """The logits [N, K] of `model`, the learning or the teaching one, from passes over rows of like length, so that few
+    slots are padding.
 
-    Which rows share a pass changes no logit but by rounding: padding is masked. few_shapes: pad rows and lengths to
-    multiples, as a compiled model is compiled anew for each shape.
+    Which rows share a pass changes no logit but by rounding: padding is masked. Rows and lengths of compiled passes
+    are padded to multiples, since a model is compiled anew for each shape.
     """
     blocks = length_blocks(tokens.lengths)
+    unwrapped = models.student if model is models.learning or models.teacher is None else models.teacher
     parts = []
     for rows in blocks:
         part = tokens if len(blocks) == 1 else tokens.select(rows)
-        padded = part.padded_to(_ROWS_MULTIPLE, _LENGTH_MULTIPLE) if few_shapes and len(part) else part
+        padded = part.padded_to(_ROWS_MULTIPLE, _LENGTH_MULTIPLE) if models.few_shapes and len(part) else part
         outcome.saw(part.lengths, padded.mask.numel())
-        parts.append(logits_of(model, padded)[: len(part)])
+        with models.attention(unwrapped, max(part.lengths, default=0)):
+            parts.append(logits_of(model, padded)[: len(part)])
     logits = torch.cat(parts)
     if len(blocks) == 1:
         return logits

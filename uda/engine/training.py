@@ -25,7 +25,6 @@ from uda.engine.checkpoints import (
 from uda.engine.collapse import CollapseGuard, share_limit
 from uda.engine.evaluation import predict, probabilities, score
 from uda.engine.flops import pass_cost, product_limit
-from uda.engine.model import attention
 from uda.engine.optimizer import learning_rate_factor, make_optimizer, steps_of
 from uda.engine.process import Process
 from uda.engine.settings import TrainSettings
@@ -209,7 +208,7 @@ def evaluate(run: Training, progress: Progress, tracker: Tracker) -> None:
 def _probs(run: Training) -> np.ndarray:
     """The student's probabilities for the evaluation rows."""
     store, pad_id, size = run.evaluation.store, run.models.pad_id, run.settings.eval_batch_size
-    with attention(run.models.student, run.models.inference_attention):
+    with torch.inference_mode(), run.models.attention(run.models.student):
         return predict(run.models.student, store, pad_id, size, run.process)
 
 
@@ -241,7 +240,7 @@ def _show_samples(run: Training, step: int, tracker: Tracker) -> None:
     views = [
         pad_stored([(store, row) for row in numbers], models.pad_id) for store in (run.rows.weak, run.rows.strong[0])
     ]
-    with attention(models.student, models.inference_attention):
+    with torch.inference_mode(), models.attention(models.student):
         teacher = probabilities(models.teacher or models.student, views[0], run.process)
         student = probabilities(models.student, views[1], run.process)
     tracker.samples(step, run.samples, teacher, student)
