@@ -37,7 +37,7 @@ from uda.config import TrainConfig, compose, read_train
 from uda.data.batches import PairedRows, StepSampler, make_loader
 from uda.data.splits import load_split
 from uda.engine import export, step, training
-from uda.engine.flops import pass_cost, product_limit
+from uda.engine.flops import measured_limit, pass_cost
 from uda.engine.labelling import Labeller
 from uda.engine.model import label_names, load_run_model, model_location, move, quiet_transformers
 from uda.engine.optimizer import make_optimizer
@@ -69,7 +69,7 @@ def best(function: Callable[[], Any], repeats: int) -> float:
 def gemm(_: argparse.Namespace) -> dict[str, float]:
     """FLOP/s of large matrix products."""
     kinds = (Precision.fp32, Precision.bf16)
-    return {f"gflops_{kind.value}": product_limit(torch.device("cpu"), kind, repeats=15) / 1e9 for kind in kinds}
+    return {f"gflops_{kind.value}": measured_limit(torch.device("cpu"), kind, repeats=15) / 1e9 for kind in kinds}
 
 
 def built(overrides: list[str], folder: Path) -> tuple[training.Training, TrainConfig, Any]:

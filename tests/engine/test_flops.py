@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertForSequenceClassification
 
-from uda.engine.flops import pass_cost, product_limit
+from uda.engine.flops import pass_cost, measured_limit
 from uda.engine.settings import Precision
 
 
@@ -30,4 +30,4 @@ def test_the_limit_is_what_a_product_takes(monkeypatch, precision: Precision) ->
     """Of products of 3, 2 and 4 s after a first one of 9, the one of 2 s."""
     clock = iter([0.0, 9.0, 10.0, 13.0, 20.0, 22.0, 30.0, 34.0])
     monkeypatch.setattr("uda.engine.flops.time.perf_counter", lambda: next(clock))
-    assert product_limit(torch.device("cpu"), precision, repeats=3) == 2 * 4096 * 1024 * 2048 / 2.0
+    assert measured_limit(torch.device("cpu"), precision, repeats=3) == 2 * 4096 * 1024 * 2048 / 2.0

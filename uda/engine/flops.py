@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -36,7 +37,13 @@ def pass_cost(model: PreTrainedModel) -> PassCost:
     return PassCost(2.0 * weights, 4.0 * encoder.config.hidden_size * encoder.config.num_hidden_layers)
 
 
-def product_limit(device: torch.device, precision: Precision, repeats: int) -> float:
+@cache
+def product_limit(device: torch.device, precision: Precision) -> float:
+    """What `measured_limit` finds, measured once a process."""
+    return measured_limit(device, precision, repeats=3)
+
+
+def measured_limit(device: torch.device, precision: Precision, repeats: int) -> float:
     """FLOP/s of a large matrix product in this precision: the best of `repeats` after a first one."""
     dtype = torch.bfloat16 if precision is Precision.bf16 else torch.float32
     first = torch.ones(_ROWS, _INNER, dtype=dtype, device=device)

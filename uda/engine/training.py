@@ -120,7 +120,7 @@ def train(run: Training) -> Progress:
     lengths = run.rows.labeled.row_lengths, run.rows.weak.row_lengths
     sampler = StepSampler(*lengths, phases, run.seed, progress.step, process.rank, process.count)
     eval_every = settings.eval_every and steps_of(settings.eval_every, settings.num_steps)
-    work = Work(pass_cost(models.student), product_limit(process.device, process.precision, repeats=3))
+    work = Work(pass_cost(models.student), product_limit(process.device, process.precision))
     tracker = Tracker(
         run.folder / "tensorboard",
         process,
