@@ -40,13 +40,14 @@ def classifier_agreement(
     run: str,
     pairs: Iterable[tuple[str, Sequence[str]]],
     num_texts: int,
+    num_copies: int,
     sample_seed: int,
     precision: Precision,
     batch_size: int,
 ) -> "LabelAgreement":
     """What the exported model of the run says of originals and copies; of many texts it labels a drawn part.
 
-    pairs: each of `num_texts` cleaned texts with its copies.
+    pairs: each of `num_texts` cleaned texts with its `num_copies` copies.
     """
     from uda.augmentation.agreement import label_agreement
     from uda.engine.labelling import Labeller
@@ -59,8 +60,9 @@ def classifier_agreement(
     try:
         model, tokenizer = load_run_model(Path(run).expanduser() / "model")
         labeller = Labeller(move(model, process.device), tokenizer, trained, batch_size, process)
+        names = label_names(model)
         return label_agreement(
-            pairs, num_texts, sample_seed, lambda texts: labeller.probabilities([texts]), label_names(model)
+            pairs, num_texts, num_copies, sample_seed, lambda texts: labeller.probabilities([texts]), names
         )
     finally:
         process.close()

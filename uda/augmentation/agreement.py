@@ -8,7 +8,7 @@ import numpy as np
 
 from uda.augmentation.measures import Measure, Pair, Tally, draw
 
-MAX_TEXTS = 2_000  # whose copies a classifier labels: the share's standard error is about one point at most
+MAX_PAIRS = 2_000  # that a classifier labels: the standard error of a share is 1.1 points at most
 _CHUNK = 256
 
 
@@ -48,15 +48,17 @@ class LabelAgreement:
 def label_agreement(
     pairs: Iterable[tuple[str, Sequence[str]]],
     num_texts: int,
-    seed: int,
+    num_copies: int,
+    sample_seed: int,
     probabilities: Callable[[list[str]], np.ndarray],
     label_names: Sequence[str],
 ) -> LabelAgreement:
-    """Label the originals and copies of at most MAX_TEXTS texts, drawn by the seed, chunk by chunk.
+    """Label texts and their copies, at most MAX_PAIRS of them, drawn by the seed, chunk by chunk.
 
-    pairs: each of `num_texts` texts with its copies. probabilities: of N texts [N, K], NaN for a text without a label.
+    pairs: each of `num_texts` texts with its `num_copies` copies, gone through once.
+    probabilities: of N texts [N, K], NaN for a text without a label.
     """
-    drawn = draw(num_texts, MAX_TEXTS, np.random.default_rng(seed))
+    drawn = draw(num_texts, max(MAX_PAIRS // num_copies, 1), np.random.default_rng(sample_seed))
     chosen = ((row, original, copies) for row, (original, copies) in enumerate(pairs) if row in drawn)
     counts = np.zeros((len(label_names), len(label_names)), dtype=np.int64)
     tally, answers, blank = Tally(1, float), dict[tuple[int, int], str](), 0

@@ -55,7 +55,7 @@ def excerpt(pieces: Sequence[Piece], context: int, limit: int) -> list[Piece]:
 
 def cut(pieces: Iterable[Piece], limit: int) -> list[Piece]:
     """The first `limit` characters of the pieces, and a mark where more were."""
-    kept = []
+    kept: list[Piece] = []
     for piece in pieces:
         if limit < len(piece.text):
             return [*kept, Piece(piece.kind, piece.text[:limit]), Piece(Kind.same, "…")]

@@ -28,13 +28,13 @@ p{margin:.25rem 0}
 nav{display:flex;flex-wrap:wrap;gap:.25rem 1rem;margin:.5rem 0}
 a{color:var(--bar)}
 .grid{display:grid;gap:.75rem;margin:.75rem 0;grid-template-columns:repeat(auto-fit,minmax(min(100%,9.5rem),1fr))}
-.wide{grid-template-columns:repeat(auto-fit,minmax(min(100%,17rem),1fr))}
+.wide{grid-template-columns:repeat(auto-fill,minmax(min(100%,17rem),1fr))}
 .card,article{background:var(--card);border:1px solid var(--line);border-radius:.5rem;padding:.75rem}
 .card b{display:block;font-size:1.5rem;line-height:1.2;font-variant-numeric:tabular-nums}
 article{margin:.75rem 0}
-article p{overflow-wrap:anywhere;white-space:pre-wrap}
+article p,.short{overflow-wrap:anywhere;white-space:pre-wrap}
 svg{display:block;width:100%;height:auto;margin-top:.5rem}
-svg text{fill:var(--soft);font-size:11px}
+svg text{fill:var(--soft);font-size:13px}
 rect{fill:var(--bar)}
 .mean{stroke:var(--mean);stroke-width:2}
 .axis{stroke:var(--line)}
@@ -42,7 +42,7 @@ ins{background:var(--in);color:var(--in-ink);text-decoration:underline;border-ra
 del{background:var(--out);color:var(--out-ink);border-radius:.2em;padding:0 .1em}
 summary{cursor:pointer}
 article summary{color:var(--bar);font-size:.9rem}
-.short{color:var(--ink);font-size:1rem}
+.short{display:block;color:var(--ink);font-size:1rem}
 details[open] .short{display:none}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
@@ -87,7 +87,8 @@ def _figures(judgement: Judgement) -> str:
         cards.append((percent(judgement.distinct), "of the copies of a text are distinct"))
     if judgement.agreement is not None:
         cards.append((percent(judgement.agreement.disagreement), "of the copies get another label by the classifier"))
-    return f"<div class='grid'>{''.join(f'<div class=card><b>{value}</b>{note}</div>' for value, note in cards)}</div>"
+    shown = "".join(f"<div class='card'><b>{value}</b>{note}</div>" for value, note in cards)
+    return f"<div class='grid'>{shown}</div>"
 
 
 def _histograms(judgement: Judgement) -> str:
@@ -177,7 +178,8 @@ def _article(pair: Pair, answer: str) -> str:
         whole = _marked(cut(pieces, _LONGEST))
         short = _marked(excerpt(pieces, _CONTEXT, _EXCERPT))
         body = (
-            f"<details><summary>the whole pair, {length:,} characters<p class='short' dir='auto'>{short}</p></summary>"
+            f"<details><summary>the whole pair, {length:,} characters"
+            f"<span class='short' dir='auto'>{short}</span></summary>"
             f"<p dir='auto'>{whole}</p></details>"
         )
     return f"<article><p class='soft'>{head}</p>{said}{body}</article>"
