@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 import uda.train
-from uda.config import compose
+from uda.config import compose, resolved
 from uda.engine.settings import Precision
 from uda.errors import UserError
 from uda.judging import classifier_agreement, read_run
@@ -51,6 +52,7 @@ def probabilities(trained: Path, texts: list[str]) -> np.ndarray:
     )
 
 
+@pytest.mark.slow
 def test_the_runs_model_labels_originals_and_copies(trained: Path) -> None:
     # A copy is read as in training: not cleaned again, so that "<br />" stays.
     pairs = [("great film", ["awful plot", "great film"]), ("sad <br />", ["sad", " "]), ("the end", ["good", "dull"])]
@@ -67,16 +69,17 @@ def test_the_runs_model_labels_originals_and_copies(trained: Path) -> None:
     assert found.change.mean == pytest.approx(np.mean(changes), abs=1e-6)
 
 
-def test_what_is_no_finished_run_of_single_texts_is_refused(trained: Path, tmp_path: Path) -> None:
-    assert read_run(str(trained)).max_length == 12
+def test_what_is_no_finished_run_of_single_texts_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"Expected a run directory with a config\.yaml, found none"):
         read_run(str(tmp_path))
-    config = (trained / "config.yaml").read_text()
-    (tmp_path / "config.yaml").write_text(config)
+    content = resolved(compose("train", ["+experiment=imdb", "data.max_length=12"]))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(UserError, match="run: expected a finished run with an exported model, found none in "):
         read_run(str(tmp_path))
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    (tmp_path / "config.yaml").write_text(config.replace("text_pair_column: null", "text_pair_column: second"))
+    assert read_run(str(tmp_path)).max_length == 12
+    content["data"]["text_pair_column"] = "second"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
     with pytest.raises(UserError, match=r"run: expected a run trained on single texts, found one on pairs \(second\)"):
         read_run(str(tmp_path))

@@ -1,5 +1,6 @@
 """The judgement's classifier: whether the model of a run labels texts and their augmented copies alike."""
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,8 @@ from uda.errors import UserError
 
 if TYPE_CHECKING:
     from uda.augmentation.agreement import LabelAgreement
+
+log = logging.getLogger(__name__)
 
 
 def read_run(run: str) -> DataSettings:
@@ -61,6 +64,7 @@ def classifier_agreement(
         model, tokenizer = load_run_model(Path(run).expanduser() / "model")
         labeller = Labeller(move(model, process.device), tokenizer, trained, batch_size, process)
         names = label_names(model)
+        log.info("labelling texts and their copies with the model of %s", run)
         return label_agreement(
             pairs, num_texts, num_copies, sample_seed, lambda texts: labeller.probabilities([texts]), names
         )

@@ -177,9 +177,9 @@ def test_agreement_by_class() -> None:
     assert [(pair.row, pair.copy) for pair in found.change.worst[:2]] == [(0, 1), (1, 1)]
     assert found.answers[:2] == ("bad 0.80 → so so 0.80", "bad 0.80 → good 0.80")
     table = judge(pairs, 5, 2, 0).with_agreement(found).table()
-    assert "classifier disagrees       44.4 %   of 9 pairs" in table
+    assert "classifier disagrees       44.4 %   of 9 copies" in table
     assert "  good                     33.3 %   of 3 originals' copies" in table
-    assert "  pairs without label           1   " in table
+    assert "  copies left out               1   blank" in table
     numbers = judge(pairs, 5, 2, 0).with_agreement(found).as_json()["label_agreement"]
     assert numbers["by_class"]["good"] == {"pairs": 3, "disagreement": 1 / 3}
     assert numbers["disagreement"] == 4 / 9
@@ -205,6 +205,7 @@ def test_agreement_labels_a_drawn_part_chunk_by_chunk(monkeypatch: pytest.Monkey
     assert found.num_pairs == 1000
     assert found.disagreement == 0.5
     assert sizes == [256, 512, 244, 488]
+    assert "of 1,000 drawn copies" in judge(pairs, 2000, 2, 0).with_agreement(found).table()
     drawn = [pair.row for pair in found.change.worst]
     assert drawn == [pair.row for pair in label_agreement(iter(pairs), 2000, 2, 0, classify, NAMES).change.worst]
     assert drawn != [pair.row for pair in label_agreement(iter(pairs), 2000, 2, 1, classify, NAMES).change.worst]

@@ -102,8 +102,8 @@ def test_differences_are_marked() -> None:
 def test_histograms_say_what_each_bar_is() -> None:
     pairs = [("a b", ["a c"])] * 3 + [("ab", ["a" * 7])]
     page = judge(pairs, 4, 1, 0).html("t")
-    assert "<title>0.30 – 0.35: 3 pairs</title>" in page  # overlap 1/3
-    assert "<title>1.95 and more: 1 pairs</title>" in page
+    assert "<title>0.30 – 0.35, pairs: 3</title>" in page  # overlap 1/3
+    assert "<title>1.95 and more, pairs: 1</title>" in page
     bars = [attributes for tag, attributes in Balance(page).tags if tag == "rect" and attributes["height"] == "92.0"]
     assert len(bars) == 3  # the highest bar of each is as high as the picture
 

@@ -172,6 +172,12 @@ def headline(judgement: Judgement) -> str:
     return text
 
 
+def labelled(judgement: Judgement, found: LabelAgreement) -> str:
+    """How many copies the classifier labelled."""
+    drawn = found.num_pairs + found.blank < judgement.num_texts * judgement.num_copies
+    return f"{found.num_pairs:,} {'drawn ' if drawn else ''}copies"
+
+
 def percent(share: float | None) -> str:
     """A share in per cent, or a dash for none."""
     return "–" if share is None else f"{100 * share:.1f} %"
@@ -205,11 +211,11 @@ def _lines(judgement: Judgement) -> Iterator[tuple[str, str, str]]:
         f"{judgement.new_words:,} words added to the originals' {judgement.vocabulary:,}",
     )
     if (found := judgement.agreement) is not None:
-        yield "classifier disagrees", percent(found.disagreement), f"of {found.num_pairs:,} pairs"
+        yield "classifier disagrees", percent(found.disagreement), f"of {labelled(judgement, found)}"
         for name, rows, share in found.by_class():
             yield f"  {_cut(name)}", percent(share), f"of {rows:,} originals' copies"
         if found.blank:
-            yield "  pairs without label", f"{found.blank:,}", "left out: a text of theirs is blank"
+            yield "  copies left out", f"{found.blank:,}", "blank, or of a blank text"
         yield "change of probability", mean(found.change, 3), _bars(found.change)
 
 

@@ -5,7 +5,7 @@ from html import escape
 
 from uda.augmentation.agreement import LabelAgreement
 from uda.augmentation.differences import Kind, Piece, cut, differences, excerpt
-from uda.augmentation.judgement import Judgement, growth, headline, mean, percent
+from uda.augmentation.judgement import Judgement, growth, headline, labelled, mean, percent
 from uda.augmentation.measures import Measure, Pair, describe
 
 _CONTEXT, _EXCERPT = 80, 420  # characters of a long pair that are seen before it is unfolded
@@ -60,7 +60,7 @@ def page(judgement: Judgement, title: str) -> str:
     ]
     sections = [("samples", "Samples", _samples(judgement))]
     if (found := judgement.agreement) is not None:
-        sections.insert(0, ("labels", "Labels", _labels(found)))
+        sections.insert(0, ("labels", "Labels", _labels(judgement, found)))
     sections += [
         ("overlap", "Lowest word overlap", _articles(judgement.overlap.worst)),
         ("distance", "Largest edit distance", _articles(judgement.distance.worst)),
@@ -117,7 +117,7 @@ def _histogram(name: str, meaning: str, measure: Measure) -> str:
             span = f"{low:.2f} and more" if beyond else f"{low:.2f} – {high:.2f}"
             bars.append(
                 f"<rect x='{number * width + 0.5:.1f}' y='{full - height:.1f}' width='{width - 1:.1f}' "
-                f"height='{height:.1f}'><title>{span}: {rows:,} pairs</title></rect>"
+                f"height='{height:.1f}'><title>{span}, pairs: {rows:,}</title></rect>"
             )
     if measure.mean is not None:
         place = min(measure.mean / measure.top, 1) * _WIDTH
@@ -132,7 +132,7 @@ def _histogram(name: str, meaning: str, measure: Measure) -> str:
     )
 
 
-def _labels(found: LabelAgreement) -> str:
+def _labels(judgement: Judgement, found: LabelAgreement) -> str:
     """What the classifier says, by the label of the original."""
     rows = "".join(
         f"<tr><th>{_text(name)}</th><td>{count:,}</td><td>{percent(share)}</td></tr>"
@@ -140,8 +140,8 @@ def _labels(found: LabelAgreement) -> str:
     )
     blank = f" {found.blank:,} pairs with a blank text are left out." if found.blank else ""
     return (
-        f"<p>The classifier gives {percent(found.disagreement)} of {found.num_pairs:,} copies another label than their "
-        f"original.{blank}</p><div class='scroll'><table><thead><tr><th>label of the original</th><th>copies</th>"
+        f"<p>The classifier gives {percent(found.disagreement)} of {labelled(judgement, found)} another label than "
+        f"their original.{blank}</p><div class='scroll'><table><thead><tr><th>label of the original</th><th>copies</th>"
         f"<th>other label</th></tr></thead><tbody>{rows}</tbody></table></div><div class='grid wide'>"
         f"{_histogram('Change of probability', 'half the sum over the labels', found.change)}</div>"
         f"<h2>Largest change of probability</h2>{_articles(found.change.worst, found.answers)}"
