@@ -34,6 +34,7 @@ CONFIG_READERS = {
     "train.py",
     "evaluate.py",
     "predict.py",
+    "judging.py",
 }
 
 
@@ -77,7 +78,14 @@ def test_every_public_name_says_what_it_is() -> None:
 
 @pytest.mark.parametrize(
     "statement",
-    ["import uda", "import uda.train", "import uda.evaluate", "import uda.predict", "from uda.config import compose"],
+    [
+        "import uda",
+        "import uda.train",
+        "import uda.evaluate",
+        "import uda.predict",
+        "import uda.judging",
+        "from uda.config import compose",
+    ],
 )
 def test_heavy_packages_wait_until_they_are_used(statement: str) -> None:
     heavy = ["torch", "transformers", "datasets", "pandas", "sklearn", "accelerate", "tensorboard", "matplotlib"]
