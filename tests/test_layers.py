@@ -94,6 +94,7 @@ def test_heavy_packages_wait_until_they_are_used(statement: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["import uda, transformers", "import transformers.models.auto.modeling_auto, uda"])
 def test_pooled_models_are_registered_whichever_is_imported_first(first: str) -> None:
     code = f"{first}; from transformers import AutoConfig; print(type(AutoConfig.for_model('uda_pooled')).__name__)"

@@ -122,6 +122,7 @@ def test_the_exported_folder_serves_the_pipeline(tiny_bert, tmp_path, pooling) -
         assert [found[name] for name in NAMES] == pytest.approx(probs.tolist(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_pooled_model_loads_without_uda_by_its_own_code(tiny_bert, tmp_path) -> None:
     """Another process that never imports uda, with trust_remote_code."""
     model, tokenizer = load(tiny_bert, Pooling.mean)

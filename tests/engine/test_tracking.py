@@ -180,6 +180,7 @@ class PowerCut(BaseException):
     """Nothing tidies up after it."""
 
 
+@pytest.mark.slow
 def test_everything_stands_once_after_a_resume(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

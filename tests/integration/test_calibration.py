@@ -151,6 +151,7 @@ def test_each_fold_is_answered_by_a_model_trained_without_it(
     assert not (tmp_path / "run/calibration").exists()
 
 
+@pytest.mark.slow
 def test_a_finished_fold_is_not_trained_again(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folds = [*tiny, "train.calibration=folds", "train.calibration_folds=2", "train.checkpoint_every=20"]
     undisturbed = run(folds, tmp_path / "whole")
@@ -171,6 +172,7 @@ def test_a_finished_fold_is_not_trained_again(tiny: list[str], tmp_path: Path, m
     assert resumed["calibration"] == undisturbed["calibration"]
 
 
+@pytest.mark.slow
 def test_without_checkpoints_a_stop_in_the_folds_keeps_the_training_before_them(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

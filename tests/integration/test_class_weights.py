@@ -78,6 +78,7 @@ def test_weights_of_other_labels_are_refused(train: Callable[..., Any], tmp_path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_uniform_alignment_of_unbalanced_rows_is_warned_of(
     train: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -74,6 +74,7 @@ def test_where_every_checkpoint_is_damaged_the_run_is_refused_and_without_them_i
     assert json.loads((stopped / "metrics.json").read_text())["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_preempted_job_goes_on_though_it_was_started_to_overwrite(
     tiny: list[str], stopped: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
