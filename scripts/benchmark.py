@@ -2,57 +2,55 @@
 
     python scripts/benchmark.py [PART …] [--json FILE] [--compare FILE] [--override KEY=VALUE …]
 
-Parts: gemm (the machine's limit now), step (ours and the two references of `benchmark_reference.py`, at length 128),
-full (the same at length 512, with the lengths that reviews have), profile (the shares of kinds of operations in our
-step), predict (against the pipeline of transformers, with the lengths that reviews have), predict_128 (the same at
-length 128), load, augment, startup, overhead, memory (ten million unlabelled rows against ten thousand: an hour and
-40 GB of disk; --memory-rows sets another number).
+Parts:
+  gemm         the machine's limit now, in products of large matrices
+  step         our step at length 128 and its parts
+  reference    our step and the two public ways of computing it (benchmark_reference.py), in turn
+  full         the same at length 512, with the lengths that reviews have
+  profile      shares of the kinds of operations in our step
+  predict      against the pipeline of transformers, with the lengths that reviews have up to 512
+  predict_128  the same at length 128
+  load augment startup overhead
+  memory       ten million unlabelled rows against ten thousand (--memory-rows sets another number): hours on two cores
+               that have other work, and 40 GB of disk
 Without a part: all of them. Needs the packages of the embedded experiment.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import platform
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from benchmark_memory import measure
-from benchmark_reference import Reference
-from torch.profiler import ProfilerActivity, profile
+from benchmark_step import REFERENCES, ROWS, STEP, Clock, built, profile_part, step_part
 from transformers import pipeline
 
-from uda import build, config
-from uda.config import TrainConfig, compose, read_train
+from uda import config
+from uda.config import compose, read_train
 from uda.data.batches import PairedRows, StepSampler, make_loader
 from uda.data.splits import load_split
-from uda.engine import export, step, training
-from uda.engine.flops import measured_limit, pass_cost
+from uda.engine import export, training
+from uda.engine.flops import measured_limit
 from uda.engine.labelling import Labeller
-from uda.engine.model import label_names, load_run_model, model_location, move, quiet_transformers
-from uda.engine.optimizer import make_optimizer
+from uda.engine.model import label_names, load_run_model, move, quiet_transformers
 from uda.engine.process import Process
 from uda.engine.settings import Precision
-from uda.engine.tokenizer import load_tokenizer
 from uda.engine.tracking import Tracker
 
 PARTS = (
-    *("gemm", "step", "full", "profile", "predict", "predict_128"),
+    *("gemm", "step", "reference", "full", "profile", "predict", "predict_128"),
     *("load", "augment", "startup", "overhead", "memory"),
 )
-# The mask keeps half of the rows, as the embedded experiment's does; the student teaches, as in the paper.
-STEP = ["objective=uda", "objective.kept_share=0.5", "objective.normalizer=kept", "objective.tsa=none", "augment=none"]
-ROWS = ["train.batch_size=8", "train.unlabeled_ratio=3", "data.label_descriptions=null"]
 
 
 def best(function: Callable[[], Any], repeats: int) -> float:
@@ -70,145 +68,6 @@ def gemm(_: argparse.Namespace) -> dict[str, float]:
     """FLOP/s of large matrix products."""
     kinds = (Precision.fp32, Precision.bf16)
     return {f"gflops_{kind.value}": measured_limit(torch.device("cpu"), kind, repeats=15) / 1e9 for kind in kinds}
-
-
-def built(overrides: list[str], folder: Path) -> tuple[training.Training, TrainConfig, Any]:
-    """A run as `uda.train` builds it, its settings and its tokenizer."""
-    settings = read_train(compose("train", ["+experiment=imdb", *overrides]))
-    process = Process.start(settings.train.precision)
-    location = model_location(settings.model)
-    tokenizer = load_tokenizer(location, settings.model, settings.data.max_length, settings.data.truncation)
-    split = load_split(settings.data)
-    counts = {"num_classes": len(split.label_names), "num_unlabeled": len(split.unlabeled)}
-    objective = config.build(settings.objective, "objective", **counts)
-    run = build.build_training(settings, split, objective, tokenizer, location, process, folder)
-    return run, settings, tokenizer
-
-
-class Clock:
-    """Seconds by name."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextlib.contextmanager
-    def __call__(self, name: str) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - started
-
-    def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, its time taken."""
-
-        def timed(*arguments: Any, **options: Any) -> Any:
-            with self(name):
-                return function(*arguments, **options)
-
-        return timed
-
-
-def step_part(options: argparse.Namespace, length: int, steps: int, rounds: int) -> dict[str, float]:
-    """Our step, its parts, and the references' steps on the same batches, in turn."""
-    with tempfile.TemporaryDirectory() as name:
-        overrides = [*STEP, *ROWS, f"data.max_length={length}", "train.num_steps=10000", "data.truncation=head"]
-        overrides += options.override
-        run, settings, tokenizer = built(overrides, Path(name))
-        models, process, objective = run.models, run.process, run.objective
-        reference = Reference(model_location(settings.model), 2, length, tokenizer.pad_token_id)
-        optimizer = make_optimizer(models.student, settings.train, 2e-5)
-        phases = training.make_phases(objective, settings.train)
-        sampler = StepSampler(run.rows.labeled.lengths, run.rows.weak.lengths, phases, 0)
-        batches = iter(make_loader(run.rows, sampler))
-        clock, ours = Clock(), []
-        others: dict[str, list[float]] = {"separate": [], "concatenated": []}
-        label_rows, backward = step.label_rows, process.accelerator.backward
-        step.label_rows = clock.around("teacher", label_rows)
-        process.accelerator.backward = clock.around("backward", backward)
-        seen = {"tokens": 0, "slots": 0, "student": 0.0}
-        student_pass = step.logits_by_length
-
-        cost = pass_cost(models.student)
-
-        def counted(models: Any, model: Any, tokens: Any, outcome: Any) -> Any:
-            if torch.is_grad_enabled():
-                seen["student"] += 3 * cost.flops(sum(tokens.lengths), sum(length**2 for length in tokens.lengths))
-            return student_pass(models, model, tokens, outcome)
-
-        step.logits_by_length = counted
-
-        def one_step(number: int) -> None:
-            with clock("data"):
-                batch = next(batches)
-            process.seed_step(0, number)
-            context = process.context(0.5)
-            with clock("passes"):
-                outcome = step.run_step(models, objective, batch, context, process, None)
-            with clock("optimizer"):
-                torch.nn.utils.clip_grad_norm_(models.student.parameters(), 1.0)
-                optimizer.step()
-                optimizer.zero_grad(set_to_none=True)
-            seen["tokens"] += outcome.num_tokens
-            seen["slots"] += outcome.num_slots
-
-        for number in range(2):
-            one_step(number)
-        clock.seconds.clear()
-        seen.update(tokens=0, slots=0, student=0.0)
-        for number in range(rounds):
-            started = time.perf_counter()
-            for one in range(steps):
-                one_step(2 + number * steps + one)
-            ours.append((time.perf_counter() - started) / steps)
-            for kind, times in others.items():
-                batch = next(batches)
-                started = time.perf_counter()
-                reference.step(batch, kind == "concatenated")
-                times.append(time.perf_counter() - started)
-        step.label_rows, step.logits_by_length = label_rows, student_pass
-        process.accelerator.backward = backward
-        count = steps * rounds
-        found = {f"{part}_seconds": seconds / count for part, seconds in clock.seconds.items()}
-        found["forward_seconds"] = found.pop("passes_seconds") - found["teacher_seconds"] - found["backward_seconds"]
-        found |= {"seconds": statistics.median(ours), "tokens_per_second": seen["tokens"] / sum(ours) / steps}
-        found |= {f"{kind}_seconds": statistics.median(times) for kind, times in others.items()}
-        found["padding_share"] = 1 - seen["tokens"] / seen["slots"]
-        found["loading_share"] = found["data_seconds"] / found["seconds"]
-        student = (found["forward_seconds"] + found["backward_seconds"]) * count
-        found["student_gflops"] = seen["student"] / student / 1e9
-        return found
-
-
-KINDS = {
-    "matrix_products": ("mm", "addmm", "bmm"),
-    "casts_and_copies": ("copy_",),
-    "dropout": ("_Dropout", "bitwise_and", "bitwise_and_", "sub_", "bitwise_right_shift_"),
-    "softmax": ("_softmax", "_softmax_backward_data"),
-    "gelu": ("gelu", "gelu_backward"),
-    "normalisation": ("native_layer_norm", "native_layer_norm_backward"),
-    "sums": ("add", "add_", "sum"),
-}
-
-
-def profile_part(options: argparse.Namespace) -> dict[str, float]:
-    """The shares of kinds of operations in the CPU time of our passes, optimiser left out."""
-    with tempfile.TemporaryDirectory() as name:
-        run, settings, _ = built([*STEP, *ROWS, "data.truncation=head", *options.override], Path(name))
-        phases = training.make_phases(run.objective, settings.train)
-        sampler = StepSampler(run.rows.labeled.lengths, run.rows.weak.lengths, phases, 0)
-        batches = iter(make_loader(run.rows, sampler))
-
-        def passes() -> None:
-            step.run_step(run.models, run.objective, next(batches), run.process.context(0.5), run.process, None)
-            run.models.student.zero_grad(set_to_none=True)
-
-        passes()
-        with profile(activities=[ProfilerActivity.CPU]) as profiler:
-            for _ in range(3):
-                passes()
-        times = {event.key.removeprefix("aten::"): event.self_cpu_time_total for event in profiler.key_averages()}
-        whole = sum(times.values())
-        found = {kind: sum(times.get(one, 0) for one in names) / whole for kind, names in KINDS.items()}
-        return {**found, "rest": 1 - sum(found.values())}
 
 
 def predict_part(options: argparse.Namespace, length: int) -> dict[str, float]:
@@ -323,14 +182,14 @@ def overhead_part(options: argparse.Namespace) -> dict[str, float]:
 def ratios(found: dict[str, dict[str, float]]) -> dict[str, float]:
     """What can be compared between machines and versions, of the parts that were run."""
     shown = {}
-    for part, prefix in (("step", "step"), ("full", "full_length")):
+    for part, prefix in (("reference", "step"), ("full", "full_length")):
         if one := found.get(part):
-            shown[f"{prefix}_vs_separate"] = one["separate_seconds"] / one["seconds"]
-            shown[f"{prefix}_vs_concatenated"] = one["concatenated_seconds"] / one["seconds"]
-            shown["padding_share"] = one["padding_share"]
-            shown["loading_share"] = one["loading_share"]
-            if "gemm" in found and part == "step":
-                shown["mfu"] = one["student_gflops"] / found["gemm"]["gflops_bf16"]
+            shown |= {f"{prefix}_vs_{kind}": one[f"{kind}_seconds"] / one["seconds"] for kind in REFERENCES}
+    for part in ("step", "reference", "full"):  # padding is what it is at the greater length
+        if one := found.get(part):
+            shown |= {name: one[name] for name in ("padding_share", "loading_share")}
+    if "gemm" in found and (one := found.get("step") or found.get("reference")):
+        shown["mfu"] = one["student_gflops"] / found["gemm"]["gflops_bf16"]
     for part in ("predict", "predict_128"):
         if one := found.get(part):
             pipelines = one["pipeline_rows_per_second"]
@@ -361,7 +220,8 @@ def main() -> None:
     measure = {
         "gemm": gemm,
         "step": lambda options: step_part(options, 128, steps=5, rounds=3),
-        "full": lambda options: step_part(options, 512, steps=12, rounds=2),
+        "reference": lambda options: step_part(options, 128, steps=5, rounds=3, kinds=REFERENCES),
+        "full": lambda options: step_part(options, 512, steps=12, rounds=2, kinds=REFERENCES),
         "profile": profile_part,
         "predict": lambda options: predict_part(options, 512),
         "predict_128": lambda options: predict_part(options, 128),
