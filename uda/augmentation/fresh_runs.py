@@ -4,6 +4,7 @@ For apertium-tagger, which changes its own model whenever it meets a combination
 so that what it makes of a text would depend on the texts before it. The next run starts while the last one works.
 """
 
+import os
 import subprocess
 import sys
 
@@ -14,7 +15,7 @@ def main(command: list[str]) -> int:
     """Answers the records of standard input until it ends; 1 where a run gives no record."""
     records = bytearray()
     waiting = _start(command)
-    while received := sys.stdin.buffer.raw.read(_READ_BYTES):
+    while received := os.read(sys.stdin.fileno(), _READ_BYTES):
         records += received
         while (end := records.find(b"\0")) >= 0:
             record = bytes(records[: end + 1])
