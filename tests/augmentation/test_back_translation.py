@@ -51,12 +51,12 @@ def make(tiny_marian: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_result_depends_on_neither_batch_nor_order(make: Make) -> None:
     method = make()
-    together = method.augment(TEXTS * 5, [], 0)
-    assert together == method.augment(TEXTS, [], 0) * 5
+    together = method.augment(TEXTS * 2, [], 0)
+    assert together == method.augment(TEXTS, [], 0) * 2
     assert together[:3] == [method.augment([text], [], 0)[0] for text in TEXTS]
     assert together[2::-1] == method.augment(TEXTS[::-1], [], 0)
-    assert together == make().augment(TEXTS * 5, [], 0)
-    assert all(new != text for new, text in zip(together, TEXTS * 5, strict=True))
+    assert together == make().augment(TEXTS * 2, [], 0)
+    assert all(new != text for new, text in zip(together, TEXTS * 2, strict=True))
 
 
 def test_copies_and_seeds_give_other_results(make: Make) -> None:
