@@ -65,10 +65,12 @@ def test_the_copies_of_a_text_take_the_pivots_in_turn(fake: Path) -> None:
 def test_marks_go_unless_the_text_has_them(monkeypatch: pytest.MonkeyPatch, fake: Path) -> None:
     monkeypatch.setattr(Pipelines, "translate", lambda self, texts: [f"@{text}# and *more" for text in texts])
     method = fake_method(fake)
-    assert method.augment(["ten letters", "number #1 of ten", "a 5* film #1 a@b"], [], 0) == [
-        "ten letters and more",
-        "number #1 of ten# and more",
-        "@a 5* film #1 a@b# and *more",
+    assert method.augment(
+        ["fifteen letters and more", "number #1 of ten in all", "a 5* film, #1 at all of a@b"], [], 0
+    ) == [
+        "fifteen letters and more and more",
+        "number #1 of ten in all# and more",
+        "@a 5* film, #1 at all of a@b# and *more",
     ]
 
 

@@ -44,10 +44,7 @@ class Apertium(Augmenter):
         self.seed = seed
         self._stages = {name: _stages_there_and_back(Path(str(modes)).expanduser(), name) for name in self.pivots}
         size = num_workers or len(os.sched_getaffinity(0))
-        self._pipelines = {
-            name: Pipelines(" | ".join(shlex.join(stage) for stage in stages), size, seconds_per_text)
-            for name, stages in self._stages.items()
-        }
+        self._pipelines = {name: Pipelines(stages, size, seconds_per_text) for name, stages in self._stages.items()}
 
     def augment(self, texts: Sequence[str], keys: Sequence[str], copy: int) -> list[str]:
         results = list(texts)

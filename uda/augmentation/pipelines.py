@@ -4,7 +4,7 @@ import logging
 import os
 import re
 import select
-import signal
+import shlex
 import subprocess
 import tempfile
 import time
@@ -20,9 +20,10 @@ log = logging.getLogger(__name__)
 
 _SPECIAL = re.compile(r"[\^$\[\]{}/\\@<>]")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_IN_FLIGHT = 16  # texts that a pipeline has at a time: all its programs are busy, and few are sent again if one dies
+_IN_FLIGHT = 8  # texts that a pipeline has at a time: all its programs are busy, and few are sent again if one dies
 _FIRST = -1  # the number of the empty text that every pipeline gets first
 _READ_BYTES = 1 << 16
+_START_SECONDS = 60.0  # at least, for programs that load their dictionaries
 _END_SECONDS = 2.0
 _EXCERPT = 80  # characters
 
@@ -30,12 +31,13 @@ _EXCERPT = 80  # characters
 class Pipelines:
     """`size` equal pipelines, fed side by side, that talk in Apertium's stream format.
 
-    command: what the shell starts. It answers records, each ending in `[number]` and NUL, in their order.
+    stages: the programs with their arguments, each of which reads what the one before it writes. The last one gives
+    out records, each ending in `[number]` and NUL, in the order in which the first one got them.
     seconds: how long a pipeline may take for a text before it counts as hanging.
     """
 
-    def __init__(self, command: str, size: int, seconds: float) -> None:
-        self._command = command
+    def __init__(self, stages: Sequence[Sequence[str]], size: int, seconds: float) -> None:
+        self._stages = stages
         self._size = size
         self._seconds = seconds
         self._running: list[_Pipeline] = []
@@ -51,8 +53,7 @@ class Pipelines:
             while len(self._running) < self._size:
                 self._running.append(self._start())
             while work.queue or any(pipeline.numbers for pipeline in self._running):
-                for pipeline in self._running:
-                    work.feed(pipeline)
+                work.feed(self._running)
                 self._wait()
                 for place, pipeline in enumerate(self._running):
                     failure = work.exchange(pipeline)
@@ -72,19 +73,24 @@ class Pipelines:
 
     def _start(self) -> "_Pipeline":
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - `stop` closes it
-        process = subprocess.Popen(
-            ["sh", "-c", self._command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            bufsize=0,
-            start_new_session=True,  # Ctrl-C is ours to handle, and one signal reaches all programs
-            env={**os.environ, "LC_ALL": "C.UTF-8"},
-        )
-        pipeline = _Pipeline(process, errors)
+        programs: list[subprocess.Popen[bytes]] = []
+        for stage in self._stages:
+            program = subprocess.Popen(
+                stage,
+                stdin=programs[-1].stdout if programs else subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                bufsize=0,
+                process_group=programs[0].pid if programs else 0,  # Ctrl-C is for us alone
+                env={**os.environ, "LC_ALL": "C.UTF-8"},
+            )
+            if programs:
+                _close(programs[-1].stdout)  # so that a program's end is seen by its neighbours
+            programs.append(program)
+        pipeline = _Pipeline(programs, errors)
         os.set_blocking(pipeline.stdin, False)
         os.set_blocking(pipeline.stdout, False)
-        pipeline.add(_FIRST, "", time.monotonic() + self._seconds)
+        pipeline.add(_FIRST, "", time.monotonic() + max(self._seconds, _START_SECONDS))
         return pipeline
 
     def _wait(self) -> None:
@@ -103,7 +109,7 @@ class Pipelines:
             said = pipeline.errors.read().decode(errors="replace").strip() or "it printed no reason"
             raise UserError(
                 f"Expected a translator that runs, found that it {failure} at an empty text: {said}. Install its "
-                f"packages again, and try what was run: {self._command}"
+                f"packages again, and try what was run: {' | '.join(shlex.join(stage) for stage in self._stages)}"
             )
         work.give_back(pipeline, failure)
 
@@ -112,7 +118,7 @@ class Pipelines:
 class _Pipeline:
     """Running programs, and the numbers of the texts that they were sent and have not answered yet."""
 
-    process: "subprocess.Popen[bytes]"
+    programs: "list[subprocess.Popen[bytes]]"
     errors: IO[bytes]
     numbers: deque[int] = field(default_factory=deque)
     outgoing: bytearray = field(default_factory=bytearray)
@@ -121,13 +127,11 @@ class _Pipeline:
 
     @property
     def stdin(self) -> int:
-        assert self.process.stdin is not None
-        return self.process.stdin.fileno()
+        return _descriptor(self.programs[0].stdin)
 
     @property
     def stdout(self) -> int:
-        assert self.process.stdout is not None
-        return self.process.stdout.fileno()
+        return _descriptor(self.programs[-1].stdout)
 
     def add(self, number: int, text: str, deadline: float) -> None:
         if not self.numbers:
@@ -150,16 +154,14 @@ class _Pipeline:
         return True
 
     def stop(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
+        _close(self.programs[0].stdin)
         if not self.numbers:
-            with suppress(subprocess.TimeoutExpired):  # idle programs end by themselves, and their shell waits for them
-                self.process.wait(_END_SECONDS)
-        with suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-        self.process.stdout.close()
+            with suppress(subprocess.TimeoutExpired):  # idle programs end by themselves, one after the other
+                self.programs[-1].wait(_END_SECONDS)
+        for program in self.programs:
+            program.kill()
+            program.wait()
+        _close(self.programs[-1].stdout)
         self.errors.close()
 
 
@@ -173,14 +175,19 @@ class _Work:
         self._seconds = seconds
         self._suspects: set[int] = set()
 
-    def feed(self, pipeline: _Pipeline) -> None:
-        """Gives a pipeline more texts, but a suspect none beside it."""
-        deadline = time.monotonic() + self._seconds
-        while self.queue and len(pipeline.numbers) < _IN_FLIGHT:
-            if pipeline.numbers and not self._suspects.isdisjoint((self.queue[0], pipeline.numbers[0])):
-                return
-            number = self.queue.popleft()
-            pipeline.add(number, self._texts[number], deadline)
+    def feed(self, pipelines: Sequence[_Pipeline]) -> None:
+        """Gives the pipelines more texts, in turn, but a suspect none beside it."""
+        while [pipeline for pipeline in pipelines if self._feed_one(pipeline)]:
+            pass
+
+    def _feed_one(self, pipeline: _Pipeline) -> bool:
+        if not self.queue or len(pipeline.numbers) >= _IN_FLIGHT:
+            return False
+        if pipeline.numbers and not self._suspects.isdisjoint((self.queue[0], pipeline.numbers[0])):
+            return False
+        number = self.queue.popleft()
+        pipeline.add(number, self._texts[number], time.monotonic() + self._seconds)
+        return True
 
     def exchange(self, pipeline: _Pipeline) -> str:
         """Sends and receives; what went wrong with the first text of the pipeline, or an empty string."""
@@ -197,7 +204,7 @@ class _Work:
         if not runs:
             return "died"
         overdue = pipeline.numbers and time.monotonic() > pipeline.deadline
-        return f"gave no answer for {self._seconds} s" if overdue else ""
+        return "gave no answer in time" if overdue else ""
 
     def give_back(self, pipeline: _Pipeline, failure: str) -> None:
         """Takes the texts from a failed pipeline, whose first one is to blame."""
@@ -220,6 +227,16 @@ def escape(text: str) -> str:
 def unescape(text: str) -> str:
     """The reverse of `escape`, but for NUL."""
     return _ESCAPED.sub(r"\1", text)
+
+
+def _descriptor(file: IO[bytes] | None) -> int:
+    assert file is not None
+    return file.fileno()
+
+
+def _close(file: IO[bytes] | None) -> None:
+    assert file is not None
+    file.close()
 
 
 def _mark(number: int) -> str:
