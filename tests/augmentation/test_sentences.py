@@ -1,10 +1,11 @@
 import time
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uda.augmentation.sentences import MAX_CHARACTERS, split_pieces, split_sentences
+from uda.augmentation.sentences import MAX_CHARACTERS, split_parts, split_pieces, split_sentences
 
 # Texts in which marks, quotes, blanks and letters meet often, and long ones.
 WORDS = st.sampled_from(
@@ -20,6 +21,21 @@ def test_nothing_is_lost(text: str) -> None:
     sentences = split_sentences(text)
     assert sentences == [piece for piece in pieces if not piece.isspace()]
     assert all(sentence == sentence.strip() and 0 < len(sentence) <= MAX_CHARACTERS for sentence in sentences)
+
+
+@given(st.one_of(TEXTS, st.integers(0, 2000).map(lambda length: " " * length)))
+def test_parts_lose_nothing(text: str) -> None:
+    parts = split_parts(text, 400)
+    assert "".join(parts) == text
+    assert all(len(part) <= 400 for part in parts)
+    assert all(len(one) + len(two) > 100 for one, two in pairwise(parts))
+
+
+def test_parts_end_with_sentences() -> None:
+    sentence = "a" * 200 + ". "
+    capital = "A" + sentence
+    assert split_parts(capital * 3, 450) == [capital * 2, capital]
+    assert split_parts(capital * 3, 5_000) == [capital * 3]
 
 
 @pytest.mark.parametrize(

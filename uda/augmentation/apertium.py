@@ -9,14 +9,16 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from uda.augmentation import fresh_runs, pipelines, pivots
+from uda.augmentation import fresh_runs, pipelines, pivots, sentences
 from uda.augmentation.base import Augmenter, code_hash
 from uda.augmentation.checks import check_positive, check_whole
 from uda.augmentation.lengths import keeps_length
 from uda.augmentation.pipelines import Pipelines
 from uda.augmentation.pivots import draw_pivot, pivot_names
+from uda.augmentation.sentences import split_parts
 from uda.errors import UserError
 
+_PART_CHARACTERS = 5_000  # the time for a word grows with the square of its length
 _MARKS = "*@#"  # of words that a dictionary lacks
 _RUN_FRESH = [sys.executable, "-I", "-S", fresh_runs.__file__]
 
@@ -27,7 +29,8 @@ class Apertium(Augmenter):
     pivot: one language, or several of which each copy of a text gets one. modes: the folder of Apertium's mode files.
     num_workers: how many pipelines of each pivot work side by side; None: one for each core that this process may use.
     A text stays as it is where lengths differ too much (`keeps_length`), and where its translator dies of it or needs
-    more than `seconds_per_text`. Raises UserError where a program or a pair is missing.
+    more than `seconds_per_text`, which a text of over 5,000 characters has for each of its parts. Raises UserError
+    where a program or a pair is missing.
     Source: "Apertium: a free/open-source platform for rule-based machine translation", Forcada et al., 2011.
     """
 
@@ -54,10 +57,21 @@ class Apertium(Augmenter):
                 for number, text in enumerate(texts)
                 if keeps_length(text, text) and draw_pivot(self.pivots, self.seed, copy, text) == pivot
             ]
-            translations = self._pipelines[pivot].translate([texts[number] for number in numbers])
+            translations = self._translate(pivot, [texts[number] for number in numbers])
             for number, translation in zip(numbers, translations, strict=True):
                 if translation is not None:
                     results[number] = _accepted(texts[number], translation)
+        return results
+
+    def _translate(self, pivot: str, texts: list[str]) -> list[str | None]:
+        """Each text there and back; None where that of a part failed."""
+        parts = [split_parts(text, _PART_CHARACTERS) for text in texts]
+        translated = iter(self._pipelines[pivot].translate([part for of_text in parts for part in of_text]))
+        results = []
+        for of_text in parts:
+            found = [next(translated) for _ in of_text]
+            whole = [part for part in found if part is not None]
+            results.append("".join(whole) if len(whole) == len(found) else None)
         return results
 
     def close(self) -> None:
@@ -65,7 +79,7 @@ class Apertium(Augmenter):
             pool.close()
 
     def fingerprint(self) -> str:
-        return super().fingerprint() + code_hash(fresh_runs, pipelines, pivots) + self._data_hash
+        return super().fingerprint() + code_hash(fresh_runs, pipelines, pivots, sentences) + self._data_hash
 
     @cached_property
     def _data_hash(self) -> str:

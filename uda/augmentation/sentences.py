@@ -36,6 +36,19 @@ def split_pieces(text: str) -> list[str]:
     ]
 
 
+def split_parts(text: str, max_characters: int) -> list[str]:
+    """The text in parts of as many sentences as `max_characters`, MAX_CHARACTERS at least, hold: joined, the text."""
+    if len(text) <= max_characters:
+        return [text]
+    parts = [""]
+    for piece in split_pieces(text):
+        for start in range(0, len(piece), max_characters):  # white space too may be long
+            if len(parts[-1]) + min(len(piece) - start, max_characters) > max_characters:
+                parts.append("")
+            parts[-1] += piece[start : start + max_characters]
+    return parts
+
+
 def _at_ends(text: str) -> list[str]:
     """The text cut behind every sentence's last character."""
     sentences = []
