@@ -185,11 +185,13 @@ def test_nasty_texts_come_back_one_for_one(pivot: str) -> None:
 @pytest.mark.slow
 def test_a_result_does_not_depend_on_the_texts_before_it() -> None:
     # Words with readings that the tagger was not trained on make it treat later unknown words in another way.
+    # "Rob" is a name or a verb, for which the tagger treats unknown words, such as the last one, in another way.
     texts = [
-        f"{name} has I, II, DVDs and a {word} {name}ish near of the {name}."
-        for name in ("Zorg", "Quux")
-        for word in ("only", "good", "immense", "near", "like", "as", "light", "round")
-    ]
+        "The film was fantastic, and Rob was in it.",
+        "The two most fantastic slayers arrive only 4 minutes before the end.",
+        "There is a tray of plastic bananas on stalks, and the quotable dialog like MOONSTRUCK.",
+        "I liked the DVD of the Zorgish near.",
+    ] * 2
     method = Apertium(**settings(num_workers=1))
     forwards = method.augment(texts, [], 0)
     assert method.augment(texts[::-1], [], 0)[::-1] == forwards

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uda.augmentation import fresh_runs, pipelines
+from uda.augmentation import pipelines
 from uda.augmentation.pipelines import Pipelines, escape, unescape
 from uda.errors import UserError
 
@@ -166,18 +166,3 @@ def test_escapes_are_undone(text: str) -> None:
     escaped = escape(text)
     assert "\0" not in escaped
     assert unescape(escaped) == text.replace("\0", "")
-
-
-def test_a_fresh_run_for_each_record(tmp_path: Path) -> None:
-    # The program numbers its records, so that a second one would be numbered 1.
-    program = (
-        "import sys\nfor n, r in enumerate(sys.stdin.buffer.read().split(b'\\0')[:-1]): sys.stdout.write(f'{n}{r}\\0')"
-    )
-    command = [sys.executable, fresh_runs.__file__, sys.executable, "-S", "-c", program]
-    done = subprocess.run(command, input=b"a\0" + b"b" * 10 + b"\0c\0", capture_output=True, check=True)
-    assert done.stdout == b"0b'a'\0000b'bbbbbbbbbb'\0000b'c'\0"
-
-
-def test_a_fresh_run_that_fails_ends_the_filter() -> None:
-    command = [sys.executable, fresh_runs.__file__, "sh", "-c", "exit 3"]
-    assert subprocess.run(command, input=b"a\0b\0", capture_output=True).returncode == 1

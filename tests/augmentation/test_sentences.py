@@ -11,7 +11,9 @@ from uda.augmentation.sentences import MAX_CHARACTERS, split_parts, split_pieces
 WORDS = st.sampled_from(
     ["a", "B", "Mr", "U.S", ".", "!", "?", "…", '"', "”", ")", "(", " ", "  ", "\n", "\n\n", "\t", "。", "é"]
 )
-TEXTS = st.one_of(st.text(), st.lists(WORDS, max_size=40).map("".join), st.lists(WORDS, min_size=300).map("".join))
+TEXTS = st.one_of(
+    st.text(), st.lists(WORDS, max_size=40).map("".join), st.lists(WORDS, min_size=150, max_size=200).map("".join)
+)
 
 
 @given(TEXTS)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from uda.augmentation import fresh_runs, pipelines, pivots, sentences
+from uda.augmentation import pipelines, pivots, sentences, tagger_filter
 from uda.augmentation.base import Augmenter, code_hash
 from uda.augmentation.checks import check_positive, check_whole
 from uda.augmentation.lengths import keeps_length
@@ -20,7 +20,7 @@ from uda.errors import UserError
 
 _PART_CHARACTERS = 5_000  # the time for a word grows with the square of its length
 _MARKS = "*@#"  # of words that a dictionary lacks
-_RUN_FRESH = [sys.executable, "-I", "-S", fresh_runs.__file__]
+_TAGGER_FILTER = [sys.executable, "-I", "-S", tagger_filter.__file__]
 
 
 class Apertium(Augmenter):
@@ -79,7 +79,7 @@ class Apertium(Augmenter):
             pool.close()
 
     def fingerprint(self) -> str:
-        return super().fingerprint() + code_hash(fresh_runs, pipelines, pivots, sentences) + self._data_hash
+        return super().fingerprint() + code_hash(tagger_filter, pipelines, pivots, sentences) + self._data_hash
 
     @cached_property
     def _data_hash(self) -> str:
@@ -140,4 +140,4 @@ def _stages(file: Path) -> list[list[str]]:
         elif word != "$2":
             stages[-1].append(word)
     flushing = [[program, "-z", *arguments] for program, *arguments in stages]
-    return [_RUN_FRESH + stage if stage[0] == "apertium-tagger" and "-g" in stage else stage for stage in flushing]
+    return [_TAGGER_FILTER + stage if stage[0] == "apertium-tagger" and "-g" in stage else stage for stage in flushing]
