@@ -1,5 +1,6 @@
 """Back-translation by neural models: English to a pivot language and back, sentence by sentence, by random sampling."""
 
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,6 +24,12 @@ _PACKAGES = {
     "transformers": ("sentencepiece", "sacremoses"),
     "ctranslate2": ("sentencepiece", "sacremoses", "ctranslate2"),
 }
+_ENGINE_FILES = (
+    "marian.py",
+    "marian_ctranslate2.py",
+    "sampling.py",
+    "translation_models.py",
+)  # not imported for a hash
 _MODEL_KEYS = ("to", "back", "to_revision", "back_revision")
 
 
@@ -104,7 +111,8 @@ class BackTranslation(Augmenter):
 
     def fingerprint(self) -> str:
         weights = " ".join(source.identity for sources in self._sources.values() for source in sources)
-        return f"{super().fingerprint()} {code_hash(lengths, pivots, sentences)} {weights}"
+        engine = hashlib.sha256(b"".join(Path(__file__).with_name(name).read_bytes() for name in _ENGINE_FILES))
+        return f"{super().fingerprint()} {code_hash(lengths, pivots, sentences)} {engine.hexdigest()} {weights}"
 
     def _there_and_back(self, pivot: str, texts: list[str], copy: int) -> list[str]:
         """The texts' sentences through both models, joined by blanks."""
