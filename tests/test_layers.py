@@ -14,7 +14,7 @@ ROOT = Path(uda.__file__).parent
 # What each room may import of the house; `settings` modules are plain dataclasses that the config is typed with.
 ALLOWED = {
     "objectives": {"objectives", "errors"},
-    "augmentation": {"augmentation", "errors"},
+    "augmentation": {"augmentation", "errors", "hub"},
     "data": {"data", "errors", "packages", "hub"},
     "engine": {"engine", "data", "objectives", "errors", "packages", "hub", "files"},
     "errors.py": set(),
