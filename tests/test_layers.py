@@ -14,10 +14,11 @@ ROOT = Path(uda.__file__).parent
 # What each room may import of the house; `settings` modules are plain dataclasses that the config is typed with.
 ALLOWED = {
     "objectives": {"objectives", "errors"},
-    "augmentation": {"augmentation", "errors", "hub"},
+    "augmentation": {"augmentation", "errors", "hub", "hardware"},
     "data": {"data", "errors", "packages", "hub"},
-    "engine": {"engine", "data", "objectives", "errors", "packages", "hub", "files"},
+    "engine": {"engine", "data", "objectives", "errors", "packages", "hub", "files", "hardware"},
     "errors.py": set(),
+    "hardware.py": set(),
     "packages.py": {"errors"},
     "hub.py": set(),
     "files.py": {"errors"},

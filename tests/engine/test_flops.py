@@ -5,7 +5,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertForSequenceClassification
 
-from uda.engine.flops import pass_cost, measured_limit
+from uda.engine.flops import measured_limit, pass_cost
 from uda.engine.settings import Precision
 
 

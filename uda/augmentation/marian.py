@@ -10,6 +10,7 @@ from transformers.utils import logging as transformers_logging
 
 from uda.augmentation.sampling import SeededSampling
 from uda.augmentation.translation_models import ModelSource, max_new_tokens
+from uda.hardware import multiplies_bf16
 
 _MULTIPLE = 8  # of tokens, that lengths are padded to
 
@@ -25,7 +26,7 @@ class MarianTranslator:
     def __init__(self, source: ModelSource, temperature: float, tokens_per_batch: int, precision: str) -> None:
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
-        dtype = torch.bfloat16 if precision == "bf16" or (precision == "auto" and _multiplies_bf16()) else torch.float32
+        dtype = torch.bfloat16 if precision == "bf16" or (precision == "auto" and multiplies_bf16()) else torch.float32
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self._tokenizer = MarianTokenizer.from_pretrained(**source.loading)
         model: Any = MarianMTModel.from_pretrained(**source.loading, dtype=dtype)
@@ -84,9 +85,3 @@ class MarianTranslator:
             eos_token_id=config.eos_token_id,
             bad_words_ids=[[config.pad_token_id]],
         )
-
-
-def _multiplies_bf16() -> bool:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_capability() >= (8, 0)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

@@ -11,14 +11,8 @@ from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
 from uda.engine.settings import Precision
+from uda.hardware import multiplies_bf16
 from uda.objectives.base import Context
-
-
-def multiplies_bf16() -> bool:
-    """Whether the hardware multiplies bf16 natively (CUDA >= 8.0, AVX512-BF16, AMX)."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_capability() >= (8, 0)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 @dataclass(frozen=True)
