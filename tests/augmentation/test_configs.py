@@ -15,7 +15,7 @@ def test_a_yaml_opens_with_a_header(file: Path) -> None:
     assert second.startswith("# ")
 
 
-@pytest.mark.parametrize("name", ["files", "none", "tfidf", "uniform"])
+@pytest.mark.parametrize("name", ["eda", "files", "none", "tfidf", "uniform"])
 def test_a_yaml_gives_every_argument_of_its_method(name: str) -> None:
     config = yaml.safe_load((Path(__file__).parents[2] / "configs" / "augment" / f"{name}.yaml").read_text())
     module, _, method = config.pop("_target_").rpartition(".")

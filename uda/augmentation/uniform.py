@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from uda.augmentation.word_replacement import Floats, WordReplacement
 from uda.augmentation.word_arrays import WordArrays, in_chunks, word_arrays
+from uda.augmentation.word_replacement import Floats, WordReplacement
 
 
 class UniformReplacement(WordReplacement):
