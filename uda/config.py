@@ -230,7 +230,7 @@ def build_augmenter(node: dict[str, Any], lowercase: bool) -> Any:
     if arguments.get("lowercase", True) is None:
         arguments["lowercase"] = lowercase
     if "methods" not in node:
-        return build(arguments, "augment")
+        return build({**arguments, "_convert_": "all"}, "augment")
     if not isinstance(node["methods"], dict) or not all(
         isinstance(member, dict) for member in node["methods"].values()
     ):
@@ -244,6 +244,15 @@ def build_augmenter(node: dict[str, Any], lowercase: bool) -> Any:
         except UserError as error:
             raise UserError(str(error).replace("augment.", f"augment.methods.{name}.")) from None
     return build({**arguments, "_convert_": "all"}, "augment", methods=methods)
+
+
+def deciding(node: dict[str, Any]) -> dict[str, Any]:
+    """What of an augmentation's config decides results: without the keys that its methods call free."""
+    free = get_object(node["_target_"]).free_settings
+    kept = {key: value for key, value in node.items() if key not in free}
+    if "methods" in kept:
+        kept["methods"] = {name: deciding(member) for name, member in kept["methods"].items()}
+    return kept
 
 
 _COMPARED = (
