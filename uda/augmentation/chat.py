@@ -52,8 +52,8 @@ class _Temporary(Exception):
 class ChatClient:
     """Sends prompts to `base_url`/chat/completions; a context manager whose methods any thread may call.
 
-    `settings` are the other fields of each request; `timeout`: the seconds that it may stay silent;
-    `max_retries` further tries are made after a failure that may pass. `key` is None for endpoints without one; no message contains it.
+    `settings`: the other fields of each request. `timeout`: the seconds that the endpoint may stay silent.
+    `max_retries`: the further tries after a failure that may pass. `key`: None where none is wanted; no message has it.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class ChatClient:
         self._client.close()
 
     def stop(self) -> None:
-        """Call off waiting and further tries, in all threads."""
+        """Call off waiting and further requests, in all threads."""
         self._stopped.set()
 
     def ask(self, prompt: str, seed: int) -> Answer:
@@ -151,13 +151,14 @@ class ChatClient:
         if wait > _LONGEST_PAUSE:
             raise UserError(
                 f"augment.base_url: expected an endpoint that lets us go on within the hour, found one at "
-                f"{self._client.base_url} that asks to wait {wait:.0f} seconds. What is in the cache stays there; the same "
-                "command goes on from it then."
+                f"{self._client.base_url} that asks to wait {wait:.0f} seconds. What is in the cache stays there; the "
+                "same command goes on from it then."
             )
         with self._lock:
             self._open_from = max(self._open_from, time.monotonic() + wait)
 
     def _wait_until_open(self) -> None:
+        self._sleep(0.0)
         while (left := self._open_from - time.monotonic()) > 0:
             self._sleep(left)
 
@@ -166,7 +167,7 @@ class ChatClient:
             raise Stopped
 
     def _seconds_to_wait(self, state: tenacity.RetryCallState) -> float:
-        backoff = tenacity.wait_exponential_jitter(initial=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT)
+        backoff = tenacity.wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT)
         error = state.outcome.exception() if state.outcome else None
         return max(backoff(state), error.wait if isinstance(error, _Temporary) else 0.0)
 

@@ -103,14 +103,16 @@ class LanguageModel(Augmenter):
         )
 
     def augment(self, texts: Sequence[str], keys: Sequence[str], copy: int) -> list[str]:
-        from uda.augmentation.chat import ChatClient
+        from uda.augmentation.chat import ChatClient, Stopped
 
         executor = ThreadPoolExecutor(self.concurrency, thread_name_prefix="uda-llm")
         with ChatClient(self.base_url, self.request, self.timeout, self.max_retries, self._key()) as client:
             try:
-                futures = [executor.submit(self._paraphrase, client, text, copy) for text in texts]
-                for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                    future.result()  # raises what it ended with
+                futures = [executor.submit(self._work, client, text, copy) for text in texts]
+                errors = [future.exception() for future in wait(futures, return_when=FIRST_EXCEPTION).done]
+                for error in errors:
+                    if error is not None and not isinstance(error, Stopped):
+                        raise error
             finally:
                 client.stop()
                 executor.shutdown(cancel_futures=True)
@@ -122,6 +124,13 @@ class LanguageModel(Augmenter):
         from uda.augmentation.base import code_hash
 
         return super().fingerprint() + code_hash(chat)
+
+    def _work(self, client: "ChatClient", text: str, copy: int) -> str:
+        try:
+            return self._paraphrase(client, text, copy)
+        except UserError:
+            client.stop()  # before this thread takes the next text
+            raise
 
     def _paraphrase(self, client: "ChatClient", text: str, copy: int) -> str:
         from uda.augmentation.chat import Exhausted, Refused
@@ -180,7 +189,7 @@ class LanguageModel(Augmenter):
             if self._failures >= _MAX_FAILURES:
                 raise UserError(
                     f"augment.base_url: expected an endpoint that answers at {self.base_url}, found none for "
-                    f"{self._failures} texts in a row: {error}. What is in the cache stays there; the same command "
+                    f"{_MAX_FAILURES} texts in a row: {error}. What is in the cache stays there; the same command "
                     "goes on from it."
                 ) from None
 
@@ -205,8 +214,8 @@ class LanguageModel(Augmenter):
         if not key or not key.isascii() or not key.isprintable():
             found = "one with other characters than printable ASCII" if key else "none"
             raise UserError(
-                f"augment.api_key_env: expected a key in the environment variable {self.api_key_env}, found {found}. Set "
-                "the variable, or augment.api_key_env=null for an endpoint that wants none."
+                f"augment.api_key_env: expected a key in the environment variable {self.api_key_env}, found {found}. "
+                "Set the variable, or augment.api_key_env=null for an endpoint that wants none."
             )
         return key
 
