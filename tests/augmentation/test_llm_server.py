@@ -1,6 +1,7 @@
 """The method against a real server: `transformers serve` with a tiny Llama of random weights, on this machine."""
 
 import importlib.util
+import json
 import os
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from uda.augmentation.base import text_generator
 from uda.augmentation.llm import LanguageModel
 
 MISSING = [name for name in ("fastapi", "uvicorn", "openai", "tenacity") if importlib.util.find_spec(name) is None]
@@ -43,7 +45,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     special = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(words), **sizes, **special)).save_pretrained(folder)
+    llama = LlamaForCausalLM(LlamaConfig(vocab_size=len(words), **sizes, **special))
+    llama.generation_config.do_sample = True  # otherwise the server heeds no temperature and no seed
+    llama.save_pretrained(folder)
     return folder
 
 
@@ -62,7 +66,7 @@ def address(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
             env={**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
         )
         try:
-            for _ in range(240):
+            for _ in range(600):
                 time.sleep(0.5)
                 assert server.poll() is None, log.read_text()
                 try:
@@ -84,12 +88,38 @@ def llm(address: str, model: Path, **changes: object) -> LanguageModel:
     return LanguageModel(**(settings | changes))
 
 
+def asked(address: str, model: Path, text: str, seed: int) -> tuple[str, str, int]:
+    """Answer, reason of its end and tokens, by a request that is none of ours."""
+    body = {"model": str(model), "messages": [{"role": "user", "content": text}], "max_tokens": 16, "seed": seed}
+    data = json.dumps({**body, "temperature": 0.9}).encode()
+    request = urllib.request.Request(f"{address}/chat/completions", data, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=120) as response:
+        answer = json.load(response)
+    choice = answer["choices"][0]
+    return choice["message"]["content"], choice["finish_reason"], answer["usage"]["total_tokens"]
+
+
 def test_a_real_server_answers(address: str, model: Path) -> None:
-    texts = ["A bad film.", "Ein schöner Film 👍", "", "Short."]
-    # Random weights hardly ever end an answer: what is cut off keeps its original, and is paid for.
-    augmenter = llm(address, model, max_tokens=16, prompt="{text}", refusals=[])
-    assert augmenter.augment(texts, [""] * 4, 0) == texts
-    prompts = sum(len(text.encode()) for text in texts)
-    assert prompts < augmenter._used <= prompts + 3 * (16 + 2)  # a token a byte, and a few special ones
-    assert sum(augmenter._outcomes.values()) == 3
-    assert set(augmenter._outcomes) <= {"cut off", "paraphrased", "empty"}
+    texts = [f"Film {number}, schön 👍" for number in range(12)]
+    augmenter = llm(address, model, max_tokens=16, prompt="{text}", refusals=[], concurrency=1)
+    results = augmenter.augment([*texts, ""], [""] * 13, 1)
+    expected, tokens = [], 0
+    for text in texts:
+        seed = int(text_generator(0, 1, text).integers(2**31))
+        answer, reason, used = asked(address, model, text, seed)
+        expected.append(answer.strip() if reason == "stop" and answer.strip() else text)
+        tokens += used
+    assert results == [*expected, ""]
+    assert augmenter._used == tokens
+    assert sum(augmenter._outcomes.values()) == 12
+    # Random weights end hardly any answer within 16 tokens: what is cut off keeps its original, and is paid for.
+    assert (
+        augmenter._outcomes["cut off"] == sum(result == text for result, text in zip(results, texts, strict=False)) > 0
+    )
+
+
+def test_requests_at_once(address: str, model: Path) -> None:
+    texts = [f"text {number}" for number in range(16)]
+    augmenter = llm(address, model, max_tokens=4, concurrency=8)
+    assert len(augmenter.augment(texts, [""] * 16, 0)) == 16
+    assert sum(augmenter._outcomes.values()) == 16
