@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from uda.augmentation.word_arrays import in_chunks, spans, word_arrays
+from uda.augmentation.word_arrays import in_chunks, word_arrays
 from uda.augmentation.words import split_words, word_spans
 
 TEXTS = [
@@ -36,21 +36,12 @@ def test_occurrences_by_hand() -> None:
     assert triples == {(0, "a", 1), (0, "b", 2), (2, "a", 1), (2, "c", 3)}
 
 
-def test_spans_are_those_of_one_text_alone() -> None:
-    for text, found in zip(TEXTS, spans(TEXTS), strict=True):
-        if found is not None:
-            assert list(map(tuple, found.tolist())) == word_spans(text)
-    # Combining accents and control characters vanish from words, so that no array tells where these stand.
-    assert [text for text, found in zip(TEXTS, spans(TEXTS), strict=True) if found is None] == [TEXTS[6]]
-
-
 def test_no_texts_and_texts_without_words() -> None:
     for texts in ([], ["", " "]):
         found = word_arrays(texts)
         assert found.words == []
         assert found.lengths.tolist() == [0] * len(texts)
         assert found.occurrences().tolist() == []
-        assert [len(span) for span in spans(texts)] == [0] * len(texts)
 
 
 @pytest.mark.parametrize("lengths", [[3] * 2000, [5_000_000, 1, 5_000_000], []])

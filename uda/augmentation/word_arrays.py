@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from uda.augmentation.words import spaced, word_shape
+from uda.augmentation.words import MORE, spaced
 
 Integers = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -15,10 +15,11 @@ Bytes = NDArray[np.uint8]
 _CHUNK_TEXTS = 512
 _CHUNK_CHARACTERS = 2**22
 
-_BLANK, _PUNCTUATION, _LETTER = 0, 1, 2
-_KINDS = np.full(256, _LETTER, dtype=np.uint8)  # of each byte; those of other than ASCII characters belong to words
-_KINDS[list(b" \t\n\r")] = _BLANK
-_KINDS[[byte for byte in range(33, 127) if not chr(byte).isalnum()]] = _PUNCTUATION
+BLANK, PUNCTUATION, LETTER, MORE_PUNCTUATION = 0, 1, 2, 3
+KINDS = np.full(256, LETTER, dtype=np.uint8)  # of each byte; those of other than ASCII characters belong to words
+KINDS[list(b" \t\n\r")] = BLANK
+KINDS[[byte for byte in range(33, 127) if not chr(byte).isalnum()]] = PUNCTUATION
+KINDS[ord(MORE)] = MORE_PUNCTUATION
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ class WordArrays:
 
 def word_arrays(texts: Sequence[str]) -> WordArrays:
     """The words of `texts`, of which there are less than 2 GB."""
-    data, begins = _joined([spaced(text) for text in texts])
-    is_start, in_word = _word_bytes(data)
+    data, begins = joined([spaced(text) for text in texts])
+    is_start, in_word = word_bytes(data)
     # Without the blanks each word ends where the next begins, as Arrow's strings do.
     characters = data[in_word]
     offsets = np.append(np.flatnonzero(is_start[in_word]), len(characters)).astype(np.int32)
@@ -69,18 +70,6 @@ def word_arrays(texts: Sequence[str]) -> WordArrays:
     coded = pa.StringArray.from_buffers(len(offsets) - 1, *buffers).dictionary_encode()
     first = np.searchsorted(np.flatnonzero(is_start), begins)
     return WordArrays(coded.dictionary.to_pylist(), coded.indices.to_numpy().astype(np.int64), first)
-
-
-def spans(texts: Sequence[str]) -> list[Integers | None]:
-    """For each text where its L words stand, as `word_spans` has it [L, 2]; None: `word_spans` has to tell."""
-    shapes = [word_shape(text) for text in texts]
-    data, begins = _joined([shape or "" for shape in shapes])
-    is_start, in_word = _word_bytes(data)
-    start = np.flatnonzero(is_start)
-    first = np.searchsorted(start, begins)
-    end = start + np.diff(np.flatnonzero(is_start[in_word]), append=in_word.sum())
-    both = np.stack([start, end], axis=1) - np.repeat(begins[:-1], np.diff(first))[:, None]
-    return [None if shape is None else both[first[number] : first[number + 1]] for number, shape in enumerate(shapes)]
 
 
 def in_chunks(texts: Iterable[str]) -> Iterator[list[str]]:
@@ -97,17 +86,17 @@ def in_chunks(texts: Iterable[str]) -> Iterator[list[str]]:
         yield chunk
 
 
-def _joined(texts: list[str]) -> tuple[Bytes, Integers]:
+def joined(texts: list[str]) -> tuple[Bytes, Integers]:
     """The bytes of all texts, a line break after each, and where in them each text begins and the last one ends."""
     encoded = [text.encode() for text in texts]
     data = np.frombuffer(b"\n".join([*encoded, b""]), dtype=np.uint8)
     return data, np.cumsum([0, *(len(text) + 1 for text in encoded)])
 
 
-def _word_bytes(data: Bytes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def word_bytes(data: Bytes) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Which of the bytes begin a word, and which are part of one."""
-    kinds = _KINDS[data]
-    letter = kinds == _LETTER
-    starts = kinds == _PUNCTUATION
+    kinds = KINDS[data]
+    letter = kinds == LETTER
+    starts = kinds == PUNCTUATION
     starts |= letter & ~np.concatenate([[False], letter[:-1]])
-    return starts, kinds != _BLANK
+    return starts, kinds != BLANK

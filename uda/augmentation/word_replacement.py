@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from uda.augmentation import word_arrays, words
+from uda.augmentation import word_arrays, word_exchange, words
 from uda.augmentation.base import Augmenter, code_hash, text_generator
 from uda.augmentation.word_arrays import Integers, WordArrays
 from uda.errors import UserError
@@ -54,7 +54,7 @@ class WordReplacement(Augmenter):
         return [text for chunk in word_arrays.in_chunks(texts) for text in self._replaced(chunk, copy)]
 
     def fingerprint(self) -> str:
-        return super().fingerprint() + code_hash(words, word_arrays)
+        return super().fingerprint() + code_hash(words, word_arrays, word_exchange)
 
     @abstractmethod
     def _fit(self, texts: Iterable[str]) -> tuple[list[str], Floats]:
@@ -73,7 +73,7 @@ class WordReplacement(Augmenter):
             all_words, first = result.tolist(), found.first.tolist()
             lines = [" ".join(all_words[start:end]) for start, end in pairwise(first)]
             return [line or text for line, text in zip(lines, texts, strict=True)]
-        return _in_place(texts, found, positions, new_words.tolist())
+        return word_exchange.exchange_in_all(texts, found, positions, new_words.tolist())
 
     def _draw(self, texts: list[str], found: WordArrays, copy: int) -> tuple[Integers, NDArray[np.object_]]:
         """Which of the W words to exchange, ascending, and for what."""
@@ -88,17 +88,3 @@ class WordReplacement(Augmenter):
             positions.append(chosen + start)
         drawn = self._cumulative.searchsorted(np.concatenate(numbers), side="right")
         return np.concatenate(positions), self._vocabulary[drawn]
-
-
-def _in_place(texts: list[str], found: WordArrays, positions: Integers, new_words: list[str]) -> list[str]:
-    """The texts with the words at `positions` [E] exchanged for the E new ones."""
-    parts = np.searchsorted(positions, found.first).tolist()
-    result = []
-    for number, (text, spans) in enumerate(zip(texts, word_arrays.spans(texts), strict=True)):
-        start, end = parts[number : number + 2]
-        chosen = positions[start:end] - found.first[number]
-        if spans is None:
-            result.append(words.exchange_words(text, dict(zip(chosen.tolist(), new_words[start:end], strict=True))))
-        else:
-            result.append(words.exchange_spans(text, spans[chosen].tolist(), new_words[start:end]))
-    return result

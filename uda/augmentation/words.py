@@ -20,6 +20,7 @@ _pre_tokenizer = BertPreTokenizer()
 _PLAIN_WORD = re.compile(r"[!-/:-@\[-`{-~]|[^ \t\n\r!-/:-@\[-`{-~]+")
 _ODD = re.compile(r"[^ -~\t\n\r]")
 _UNCLEAR = "\0"  # stands in no normalised text
+MORE = "\1"  # a byte that belongs to the punctuation mark or CJK character before it
 
 
 def split_words(text: str) -> list[str]:
@@ -52,6 +53,12 @@ def word_shape(text: str) -> str | None:
     return None if _UNCLEAR in shape else shape
 
 
+def byte_shape(text: str) -> str | None:
+    """Like `word_shape` with as many characters as `text` has bytes, and `MORE` for the further ones of a mark."""
+    shape = _ODD.sub(_byte_shape_match, text)
+    return None if _UNCLEAR in shape else shape
+
+
 def exchange_words(text: str, exchanges: Mapping[int, str]) -> str:
     """`text` with its i-th word exchanged for `exchanges[i]`, every other character as it was.
 
@@ -80,15 +87,15 @@ def exchange_spans(text: str, spans: list[tuple[int, int]], words: list[str]) ->
     return "".join(pieces)
 
 
-def _after(last: str, piece: str) -> str:
-    """A piece of text with a blank before it where it would grow together with the character that it follows."""
-    return f" {piece}" if last != " " and piece and piece[0] != " " and _fuse(last, piece[0]) else piece
-
-
 @lru_cache(maxsize=100_000)
-def _fuse(left: str, right: str) -> bool:
+def fuse(left: str, right: str) -> bool:
     """Whether these two characters, side by side, belong to one word."""
     return len(split_words(left + right)) < len(split_words(left)) + len(split_words(right))
+
+
+def _after(last: str, piece: str) -> str:
+    """A piece of text with a blank before it where it would grow together with the character that it follows."""
+    return f" {piece}" if last != " " and piece and piece[0] != " " and fuse(last, piece[0]) else piece
 
 
 @lru_cache(maxsize=100_000)
@@ -115,12 +122,22 @@ def _shape_character(character: str) -> str:
     return {1: "a", 2: " ", 3: "."}[len(pieces)]
 
 
+@lru_cache(maxsize=100_000)
+def _byte_shape_character(character: str) -> str:
+    shape = _shape_character(character)
+    return shape + (MORE if shape == "." else shape) * (len(character.encode()) - 1)
+
+
 def _spaced_match(match: re.Match[str]) -> str:
     return _spaced_character(match[0])
 
 
 def _shape_match(match: re.Match[str]) -> str:
     return _shape_character(match[0])
+
+
+def _byte_shape_match(match: re.Match[str]) -> str:
+    return _byte_shape_character(match[0])
 
 
 def _after_marks(text: str, end: int) -> int:
