@@ -35,7 +35,7 @@ def test_each_text_is_as_exchange_words_has_it(extra: list[str]) -> None:
     found = word_arrays(texts)
     for share in (0.0, 0.3, 1.0):
         positions = np.flatnonzero(rng.random(len(found.ids)) < share)
-        words = rng.choice(NEW, len(positions)).tolist()
+        words = rng.choice(np.array(NEW, dtype=object), len(positions))
         chosen = dict(zip(positions.tolist(), words, strict=True))
         expected = []
         for text, first, count in zip(texts, found.first.tolist(), found.lengths.tolist(), strict=False):
@@ -50,9 +50,10 @@ def test_each_text_is_as_exchange_words_has_it(extra: list[str]) -> None:
 def test_by_hand() -> None:
     texts = ["In 1967.Then", "a-b", "Don't go"]
     found = word_arrays(texts)  # in 1967 . then | a - b | don ' t go
-    new = exchange_in_all(texts, found, np.array([2, 4, 5, 6, 10]), ["film", "x", "y", "z", "stay"])
+    words = np.array(["film", "x", "y", "z", "stay"], dtype=object)
+    new = exchange_in_all(texts, found, np.array([2, 4, 5, 6, 10]), words)
     assert new == ["In 1967 film Then", "x y z", "Don't stay"]
 
 
 def test_no_texts() -> None:
-    assert exchange_in_all([], word_arrays([]), np.zeros(0, dtype=int), []) == []
+    assert exchange_in_all([], word_arrays([]), np.zeros(0, dtype=int), np.zeros(0, dtype=object)) == []

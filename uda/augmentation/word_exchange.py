@@ -11,9 +11,12 @@ from uda.augmentation.word_arrays import KINDS, LETTER, Bytes, Integers, WordArr
 from uda.augmentation.words import byte_shape, exchange_words, fuse
 
 Flags = NDArray[np.bool_]
+Words = NDArray[np.object_]
+
+_FIRST_ODD_BYTE = 128  # those below are ASCII characters
 
 
-def exchange_in_all(texts: Sequence[str], found: WordArrays, positions: Integers, words: Sequence[str]) -> list[str]:
+def exchange_in_all(texts: Sequence[str], found: WordArrays, positions: Integers, words: Words) -> list[str]:
     """The texts with E of their words, at `positions` [E] among all of them, ascending, exchanged for `words` [E]."""
     shapes = [byte_shape(text) for text in texts]
     clear = np.array([shape is not None for shape in shapes], dtype=bool)
@@ -26,20 +29,18 @@ def exchange_in_all(texts: Sequence[str], found: WordArrays, positions: Integers
     place = positions - found.first[owner]
     chosen = clear[owner]
     which = np.searchsorted(start, begins)[owner[chosen]] + place[chosen]
-    new_words = [word for word, kept in zip(words, chosen.tolist(), strict=True) if kept]
-    result = _copied(joined(list(texts))[0], KINDS[shape] == LETTER, begins, start[which], end[which], new_words)
+    data, _ = joined(list(texts))
+    result = _copied(data, KINDS[shape] == LETTER, begins, start[which], end[which], words[chosen])
     for number in np.flatnonzero(~clear).tolist():  # characters vanish from words there
         mine = np.flatnonzero(owner == number).tolist()
         result[number] = exchange_words(texts[number], {int(place[one]): words[one] for one in mine})
     return result
 
 
-def _copied(
-    data: Bytes, letter: Flags, begins: Integers, start: Integers, end: Integers, words: list[str]
-) -> list[str]:
+def _copied(data: Bytes, letter: Flags, begins: Integers, start: Integers, end: Integers, words: Words) -> list[str]:
     """The texts, which begin at `begins` in data, with the words in place of the bytes from start to end [E]."""
-    first, last = _letters_at_the_ends(words)
     lengths, word_data = _encoded(words)
+    first, last = _letters_at_the_ends(words, lengths, word_data)
     before = np.concatenate([[0], end])[:-1]  # where the piece of text before each word begins
     after = np.concatenate([start, [len(data)]])[1:]
     left = np.where(start > before, letter[start - 1], np.concatenate([[False], last])[:-1])
@@ -59,18 +60,21 @@ def _copied(
     return [new[begin : next_begin - 1].decode() for begin, next_begin in pairwise(new_begins.tolist())]
 
 
-def _encoded(words: list[str]) -> tuple[Integers, Bytes]:
+def _encoded(words: Words) -> tuple[Integers, Bytes]:
     """The number of bytes of each word, and all bytes."""
     array = pa.array(words, pa.string())
     _, offsets, data = array.buffers()
     ends = np.frombuffer(offsets, dtype=np.int32, count=len(words) + 1).astype(np.int64)
-    return np.diff(ends), np.frombuffer(data, dtype=np.uint8, count=int(ends[-1])) if len(words) else np.zeros(
-        0, np.uint8
-    )
+    return np.diff(ends), np.frombuffer(data, dtype=np.uint8, count=int(ends[-1]))
 
 
-def _letters_at_the_ends(words: list[str]) -> tuple[Flags, Flags]:
+def _letters_at_the_ends(words: Words, lengths: Integers, data: Bytes) -> tuple[Flags, Flags]:
     """Whether the first, and the last, character of each word would grow together with a letter beside it."""
-    first = [fuse("a", word[0]) for word in words]
-    last = [fuse(word[-1], "a") for word in words]
-    return np.array(first, dtype=bool), np.array(last, dtype=bool)
+    ends = np.cumsum(lengths)
+    first_byte, last_byte = data[ends - lengths], data[ends - 1]
+    first, last = KINDS[first_byte] == LETTER, KINDS[last_byte] == LETTER
+    for number in np.flatnonzero(first_byte >= _FIRST_ODD_BYTE).tolist():
+        first[number] = fuse("a", words[number][0])
+    for number in np.flatnonzero(last_byte >= _FIRST_ODD_BYTE).tolist():
+        last[number] = fuse(words[number][-1], "a")
+    return first, last

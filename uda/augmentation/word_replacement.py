@@ -73,7 +73,7 @@ class WordReplacement(Augmenter):
             all_words, first = result.tolist(), found.first.tolist()
             lines = [" ".join(all_words[start:end]) for start, end in pairwise(first)]
             return [line or text for line, text in zip(lines, texts, strict=True)]
-        return word_exchange.exchange_in_all(texts, found, positions, new_words.tolist())
+        return word_exchange.exchange_in_all(texts, found, positions, new_words)
 
     def _draw(self, texts: list[str], found: WordArrays, copy: int) -> tuple[Integers, NDArray[np.object_]]:
         """Which of the W words to exchange, ascending, and for what."""
