@@ -31,7 +31,7 @@ def exchange_in_all(texts: Sequence[str], found: WordArrays, positions: Integers
     which = np.searchsorted(start, begins)[owner[chosen]] + place[chosen]
     data, _ = joined(list(texts))
     result = _copied(data, KINDS[shape] == LETTER, begins, start[which], end[which], words[chosen])
-    for number in np.flatnonzero(~clear).tolist():  # characters vanish from words there
+    for number in np.flatnonzero(~clear).tolist():  # accents stand apart there
         mine = np.flatnonzero(owner == number).tolist()
         result[number] = exchange_words(texts[number], {int(place[one]): words[one] for one in mine})
     return result

@@ -21,6 +21,9 @@ _PLAIN_WORD = re.compile(r"[!-/:-@\[-`{-~]|[^ \t\n\r!-/:-@\[-`{-~]+")
 _ODD = re.compile(r"[^ -~\t\n\r]")
 _UNCLEAR = "\0"  # stands in no normalised text
 MORE = "\1"  # a byte that belongs to the punctuation mark or CJK character before it
+_NOTHING = "\2"  # a character that the tokenizer takes away
+_NO_LETTER = rf" \t\n\r!-/:-@\[-`{{-~{MORE}{_NOTHING}"
+_NOTHING_WITHIN = re.compile(f"(?<=[^{_NO_LETTER}]){_NOTHING}+(?=[^{_NO_LETTER}])")
 
 
 def split_words(text: str) -> list[str]:
@@ -48,15 +51,22 @@ def word_spans(text: str) -> list[tuple[int, int]]:
 
 
 def word_shape(text: str) -> str | None:
-    """A text of ASCII characters with its words where `text` has them; None where characters vanish from words."""
-    shape = _ODD.sub(_shape_match, text)
-    return None if _UNCLEAR in shape else shape
+    """A text of ASCII characters with its words where `text` has them; None where accents stand apart."""
+    return _settled(_ODD.sub(_shape_match, text))
 
 
 def byte_shape(text: str) -> str | None:
     """Like `word_shape` with as many characters as `text` has bytes, and `MORE` for the further ones of a mark."""
-    shape = _ODD.sub(_byte_shape_match, text)
-    return None if _UNCLEAR in shape else shape
+    return _settled(_ODD.sub(_byte_shape_match, text))
+
+
+def _settled(shape: str) -> str | None:
+    """What the tokenizer takes away is part of a word that goes on behind it, and of none otherwise."""
+    if _UNCLEAR in shape:
+        return None
+    if _NOTHING in shape:
+        shape = _NOTHING_WITHIN.sub(lambda match: "a" * len(match[0]), shape).replace(_NOTHING, " ")
+    return shape
 
 
 def exchange_words(text: str, exchanges: Mapping[int, str]) -> str:
@@ -117,8 +127,10 @@ def _spaced_character(character: str) -> str:
 @lru_cache(maxsize=100_000)
 def _shape_character(character: str) -> str:
     normal, pieces = _pieces(character)
-    if not normal or len(pieces) > 3 or unicodedata.category(character) == "Mn":
+    if len(pieces) > 3 or unicodedata.category(character) == "Mn":
         return _UNCLEAR
+    if not normal:
+        return _NOTHING
     return {1: "a", 2: " ", 3: "."}[len(pieces)]
 
 
