@@ -41,6 +41,7 @@ def test_every_experiment_builds_with_every_objective(experiment: str, objective
 def test_every_experiment_composes_with_every_option(experiment: str, group: str, option: str) -> None:
     also = {
         ("augment", "files"): ["augment.path=p", "augment.column=c"],
+        ("augment", "llm"): ["augment.base_url=http://127.0.0.1:1/v1", "augment.model=m"],
         ("model", "local"): ["model.name_or_path=m", "model.pooling=cls"],
         ("model", "bert_base"): ["data.label_descriptions=null"],  # they need a pooled head
     }

@@ -248,7 +248,9 @@ def build_training(
 def _copies(settings: TrainConfig, rows: Rows, num_source_rows: int, tokenizer: PreTrainedTokenizerBase) -> Copies:
     lowercase = tokenizer.tokenize("A") == tokenizer.tokenize("a")
     augmenter = config.build_augmenter(settings.augment, lowercase)
-    return Copies(rows, num_source_rows, augmenter, {**settings.augment, "encoder_lowercase": lowercase})
+    return Copies(
+        rows, num_source_rows, augmenter, {**config.deciding(settings.augment), "encoder_lowercase": lowercase}
+    )
 
 
 def _start_head(settings: TrainConfig, split: Split, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -222,11 +222,37 @@ def build(node: dict[str, Any], group: str, **arguments: Any) -> Any:
 
 
 def build_augmenter(node: dict[str, Any], lowercase: bool) -> Any:
-    """The augmentation that a config node describes; `lowercase` is for those that leave it to the tokenizer."""
-    arguments = {key: value for key, value in node.items() if key != "num_copies"}
+    """The augmentation that a config node describes; `lowercase` is for those that leave it to the tokenizer.
+
+    The methods that a combination is made of (`methods`) are built like it, and their messages name their keys.
+    """
+    arguments = {key: value for key, value in node.items() if key not in ("num_copies", "methods")}
     if arguments.get("lowercase", True) is None:
         arguments["lowercase"] = lowercase
-    return build(arguments, "augment")
+    if "methods" not in node:
+        return build({**arguments, "_convert_": "all"}, "augment")
+    if not isinstance(node["methods"], dict) or not all(
+        isinstance(member, dict) for member in node["methods"].values()
+    ):
+        raise UserError(
+            f"augment.methods: expected methods by name, found {node['methods']!r}. Write them as augment=mix does."
+        )
+    methods = {}
+    for name, member in node["methods"].items():
+        try:
+            methods[name] = build_augmenter(member, lowercase)
+        except UserError as error:
+            raise UserError(str(error).replace("augment.", f"augment.methods.{name}.")) from None
+    return build({**arguments, "_convert_": "all"}, "augment", methods=methods)
+
+
+def deciding(node: dict[str, Any]) -> dict[str, Any]:
+    """What of an augmentation's config decides results: without the keys that its methods call free."""
+    free = get_object(node["_target_"]).free_settings
+    kept = {key: value for key, value in node.items() if key not in free}
+    if "methods" in kept:
+        kept["methods"] = {name: deciding(member) for name, member in kept["methods"].items()}
+    return kept
 
 
 _COMPARED = (

@@ -6,11 +6,14 @@ import pytest
 
 from uda.augmentation.tfidf import (
     TfIdfReplacement,
+    WordCounts,
     corpus_statistics,
+    count_words,
     document_scores,
     position_probabilities,
     replacement_distribution,
 )
+from uda.augmentation.word_arrays import word_arrays
 
 LN2 = math.log(2)
 
@@ -21,7 +24,7 @@ CORPUS = ["a b c c", "a b", "a d d d", "a e"]
 
 @pytest.fixture
 def statistics():
-    return corpus_statistics(text.split() for text in CORPUS)
+    return corpus_statistics(count_words(CORPUS))
 
 
 def test_corpus_statistics_by_hand(statistics) -> None:
@@ -40,43 +43,77 @@ def test_replacement_distribution_by_hand(statistics) -> None:
 
 def test_position_probabilities_by_hand(statistics) -> None:
     # "a b c c", L = 4: s = 1/4 · 0, 1/4 · ln 2, 2/4 · 2 ln 2 twice; in units of ln 2: 0, 1/4, 1, 1.
-    scores = document_scores(["a", "b", "c", "c"], statistics)
+    words = word_arrays(["a b c c"])
+    scores = document_scores(words, statistics)
     assert scores == pytest.approx([0, 0.25 * LN2, LN2, LN2], rel=1e-12)
     # max s − s = 1, 3/4, 0, 0, sum 7/4. p·L = 0.35 · 4 = 1.4, so 1.4 · 4/7 = 0.8 and 1.4 · 3/7 = 0.6.
-    assert position_probabilities(scores, 0.35) == pytest.approx([0.8, 0.6, 0, 0], rel=1e-12)
+    assert position_probabilities(scores, words.first, 0.35) == pytest.approx([0.8, 0.6, 0, 0], rel=1e-12)
 
 
 def test_position_probabilities_end_at_one(statistics) -> None:
     # p·L = 0.5 · 4 = 2: 2 · 4/7 = 8/7 is cut to 1, 2 · 3/7 = 6/7 stays.
-    scores = document_scores(["a", "b", "c", "c"], statistics)
-    assert position_probabilities(scores, 0.5) == pytest.approx([1, 6 / 7, 0, 0], rel=1e-12)
+    words = word_arrays(["a b c c"])
+    assert position_probabilities(document_scores(words, statistics), words.first, 0.5) == pytest.approx(
+        [1, 6 / 7, 0, 0], rel=1e-12
+    )
 
 
 def test_word_unknown_to_the_corpus_has_the_largest_idf(statistics) -> None:
     # As if one document had it: s(new) = 1/2 · ln 4 = ln 2, s(b) = 1/2 · ln 2.
-    assert document_scores(["new", "b"], statistics) == pytest.approx([LN2, LN2 / 2], rel=1e-12)
+    assert document_scores(word_arrays(["new b"]), statistics) == pytest.approx([LN2, LN2 / 2], rel=1e-12)
 
 
-@pytest.mark.parametrize("words", [["d"], ["c", "d"], ["c", "c"], ["new"]])
-def test_equal_scores_replace_nothing(statistics, words: list[str]) -> None:
-    assert position_probabilities(document_scores(words, statistics), 1.0).tolist() == [0.0] * len(words)
+def test_scores_of_several_documents_at_once(statistics) -> None:
+    # Each as it is alone: "b" is half of the second, and of the last the only word.
+    words = word_arrays(["a b c c", "new b", "", "b"])
+    assert document_scores(words, statistics) == pytest.approx([0, 0.25 * LN2, LN2, LN2, LN2, LN2 / 2, LN2], rel=1e-12)
+    probabilities = position_probabilities(document_scores(words, statistics), words.first, 0.35)
+    # In "new b" the gaps are 0 and 1: p·L = 0.7 for b.
+    assert probabilities == pytest.approx([0.8, 0.6, 0, 0, 0, 0.7, 0], rel=1e-12)
+
+
+@pytest.mark.parametrize("text", ["d", "c d", "c c", "new"])
+def test_equal_scores_replace_nothing(statistics, text: str) -> None:
+    words = word_arrays([text])
+    probabilities = position_probabilities(document_scores(words, statistics), words.first, 1.0)
+    assert probabilities.tolist() == [0.0] * len(words.ids)
 
 
 def test_scores_equal_but_for_rounding_replace_nothing() -> None:
     # Such as 2 · ln 2 and 1 · ln 4: equal on paper, not always in floating point.
     scores = np.array([0.3, 0.1 + 0.2, 0.3])
     assert scores[0] != scores[1]
-    assert position_probabilities(scores, 0.7).tolist() == [0, 0, 0]
+    assert position_probabilities(scores, np.array([0, 3]), 0.7).tolist() == [0, 0, 0]
     assert replacement_distribution(scores).tolist() == [0, 0, 0]
 
 
-def test_statistics_do_not_depend_on_the_order_of_the_documents() -> None:
+def make_documents() -> list[str]:
     rng = np.random.default_rng(0)
-    documents = [list(rng.choice(list("abcdefgh"), size=rng.integers(1, 40))) for _ in range(300)]
-    forward = corpus_statistics(documents)
-    backward = corpus_statistics(documents[::-1])
+    return [" ".join(rng.choice(list("abcdefgh"), size=rng.integers(0, 40))) for _ in range(1300)]
+
+
+def test_statistics_do_not_depend_on_the_order_of_the_documents() -> None:
+    documents = make_documents()
+    forward = corpus_statistics(count_words(documents))
+    backward = corpus_statistics(count_words(documents[::-1]))
     assert forward.idf == backward.idf
     assert forward.totals.tolist() == backward.totals.tolist()  # to the last bit
+
+
+def test_counts_are_exact_and_those_of_parts_add_up() -> None:
+    documents = make_documents()
+    whole, parts = count_words(documents), WordCounts()
+    for start in range(0, len(documents), 300):
+        parts.add(count_words(documents[start : start + 300]))
+    assert parts == whole
+    assert whole.num_documents == len(documents)
+    words = [document.split() for document in documents]
+    assert whole.document_frequency == Counter(word for document in words for word in set(document))
+    units = Counter()
+    for document in words:
+        for word, count in Counter(document).items():
+            units[word] += count * 2**60 // len(document)
+    assert whole.term_frequency == units
 
 
 def test_100_000_draws_follow_the_probabilities() -> None:

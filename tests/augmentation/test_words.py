@@ -50,6 +50,12 @@ def test_exchange_takes_a_words_accents_along() -> None:
     assert exchange_words("Cafe\u0301 É", {0: "bar"}) == "bar É"
 
 
+def test_what_the_tokenizer_takes_away_stays_outside_of_words() -> None:
+    text = "\x96 a\xad\x07b\x07 (\x07\x07c"
+    assert word_spans(text) == [(2, 6), (8, 9), (11, 12)]
+    assert exchange_words(text, {0: "x", 2: "y"}) == "\x96 x\x07 (\x07\x07y"
+
+
 def test_exchange_parts_words_that_would_fuse() -> None:
     # Words: in 1967 . then, and 看 电 影; CJK characters are words on their own and need no blank.
     assert exchange_words("In 1967.Then", {2: "film"}) == "In 1967 film Then"

@@ -1,16 +1,15 @@
 """Paraphrases that somebody already has, read from a file."""
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from uda.augmentation.base import Augmenter
+from uda.augmentation.on_disk import map_from_disk
 from uda.errors import UserError, did_you_mean
 
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -39,7 +38,7 @@ class Paraphrases(Augmenter):
 
     def prepare(self, texts: Iterable[str], keys: Iterable[str], num_source_rows: int) -> None:
         ids: list[str | None] = []
-        self._paraphrases = _map_from_disk(self._read(ids))
+        self._paraphrases = map_from_disk(self._read(ids))
         if self.id_column is None:
             self._row_of: dict[str, int] | None = None
             self._check_rows(keys, num_source_rows)
@@ -175,18 +174,6 @@ def _as_id(value: Any) -> str | None:
         return None
     text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
     return text if text.strip() else None
-
-
-def _map_from_disk(chunks: Iterator[list[str]]) -> pa.ChunkedArray:
-    """All strings of the chunks, as an array that is read from a temporary file when it is looked into."""
-    schema = pa.schema([("text", pa.string())])
-    with tempfile.NamedTemporaryFile(prefix="uda-paraphrases-") as file:
-        with pa.ipc.new_file(file, schema) as writer:
-            for chunk in chunks:
-                writer.write_batch(pa.record_batch([pa.array(chunk, pa.string())], schema=schema))
-        file.flush()
-        # On Linux and macOS the mapping outlives the file's name: nothing is left behind.
-        return pa.ipc.open_file(pa.memory_map(file.name)).read_all()["text"]
 
 
 def _unreadable(path: Path, error: ValueError) -> UserError:

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from uda.augmentation.word_arrays import WordArrays, in_chunks, word_arrays
 from uda.augmentation.word_replacement import Floats, WordReplacement
-from uda.augmentation.words import split_words
 
 
 class UniformReplacement(WordReplacement):
@@ -17,9 +17,9 @@ class UniformReplacement(WordReplacement):
 
     def _fit(self, texts: Iterable[str]) -> tuple[list[str], Floats]:
         vocabulary: set[str] = set()
-        for text in texts:
-            vocabulary.update(split_words(text))
+        for chunk in in_chunks(texts):
+            vocabulary.update(word_arrays(chunk).words)
         return sorted(vocabulary), np.full(len(vocabulary), 1 / max(len(vocabulary), 1))
 
-    def _position_probabilities(self, words: list[str]) -> Floats:
-        return np.full(len(words), self.probability, dtype=float)
+    def _position_probabilities(self, words: WordArrays) -> Floats:
+        return np.full(len(words.ids), self.probability, dtype=float)
