@@ -23,6 +23,8 @@ class WordReplacement(Augmenter):
     distinct words stay in memory, a few hundred bytes each.
     """
 
+    uses_corpus = True
+
     def __init__(self, probability: float, lowercase: bool, seed: int) -> None:
         if not isinstance(probability, int | float) or not 0 <= probability <= 1:
             raise UserError(
