@@ -143,4 +143,4 @@ class Copies:
     def _chunks_of(self, place: int) -> Iterator[tuple[list[str], list[str]]]:
         """The first texts of the rows, or the second ones, with their keys."""
         for texts, keys in self._rows.columns([self._columns[place], "key"], CHUNK_ROWS):
-            yield texts, keys  # noqa: UP028: the columns are tuples of any length
+            yield texts, keys  # noqa: UP028

@@ -18,7 +18,7 @@ from uda.augmentation.workers import Batch, Made, augmented
 log = logging.getLogger(__name__)
 
 _FILE_SECONDS = 10.0  # of work that one file of the cache holds, and that a kill loses
-_FILE_CHARACTERS = 2**26
+_FILE_CHARACTERS = 2**22  # which is what is kept in memory until it is written
 _BATCH_SECONDS = 1.0  # of work that a process gets at a time
 _FIRST_BATCH, _MAX_BATCH = 16, 4_096  # texts
 _TEXTS_A_PROCESS = 256  # fewer are sooner made than a process is started

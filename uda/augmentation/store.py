@@ -1,6 +1,7 @@
 """Files of texts, each under a key: sorted by key, memory-mapped, searched where they lie, merged piece by piece."""
 
 import hashlib
+import mmap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from uda.errors import UserError
-from uda.files import sync
+from uda.files import map_file, sync
 
 SUFFIX = ".arrow"
 _KEY_BYTES = 32  # of SHA-256
@@ -26,9 +27,10 @@ class TextFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            # What is read holds the mapping: the rows stay when another process deletes the file.
-            self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        except pa.ArrowInvalid as error:
+            # The rows stay when another process deletes the file.
+            self._mapping = map_file(path)
+            self._table = pa.ipc.open_file(pa.py_buffer(self._mapping)).read_all()
+        except ValueError as error:  # pyarrow's too
             raise UserError(
                 f"Expected augmented texts in {path}, found the file damaged: {error}. Delete it: its texts will be "
                 "made again."
@@ -37,6 +39,7 @@ class TextFile:
         self._keys = [_keys_of(batch["key"]) for batch in self._batches]
         self._starts = np.array([keys[0] for keys in self._keys], dtype=_KEYS)
         self._offsets = np.cumsum([0, *map(len, self._keys)])
+        self.release()
 
     def __len__(self) -> int:
         return int(self._offsets[-1])
@@ -53,6 +56,10 @@ class TextFile:
         for asked, batch, rows in self._hits(keys):
             for place, text in zip(asked.tolist(), batch["text"].take(pa.array(rows)).to_pylist(), strict=True):
                 texts[place] = text
+
+    def release(self) -> None:
+        """Let go of the memory that holds what was looked at; it is there again when it is needed."""
+        self._mapping.madvise(mmap.MADV_DONTNEED)
 
     def between(self, low: bytes, high: bytes | None) -> pa.Table:
         """The rows whose keys are at least `low`, and below `high` where that is not None."""
@@ -118,6 +125,8 @@ def merged(files: Sequence[TextFile]) -> Iterator[pa.RecordBatch]:
         table = pa.concat_tables([file.between(low, high) for file in files]).combine_chunks()
         for batch in table.to_batches():
             yield sorted_piece(_keys_of(batch["key"]), batch["text"])
+        for file in files:
+            file.release()
 
 
 def _of_equal_size(pieces: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
