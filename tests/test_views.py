@@ -15,10 +15,10 @@ from uda.augmentation.files import Paraphrases
 from uda.augmentation.filling import WHOLE
 from uda.augmentation.none import NoAugmentation
 from uda.augmentation.tfidf import TfIdfReplacement
+from uda.copies import Copies, CopySettings
 from uda.data.rows import Rows
 from uda.data.settings import DataSettings, Truncation
 from uda.data.tokens import TokenStore, tokenize_in_memory
-from uda.copies import Copies, CopySettings
 from uda.views import Views, make_views
 
 DATA = DataSettings(max_length=24)
@@ -112,7 +112,7 @@ def test_the_second_start_neither_augments_nor_reads_the_texts(
     assert (once.prepared, once.texts) == (
         1,
         2 * 2 * frame.text.nunique(),
-    )  # two copies of both columns, equal ones once
+    )  # two of both columns
 
     def unread(*_: object) -> Iterator[tuple[list[str], ...]]:
         yield pytest.fail("the texts were read")

@@ -2,15 +2,16 @@
 
 import json
 import logging
+import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from uda import cli, config, run_directory
+from uda import cli, config
 from uda.config import AugmentConfig
 from uda.errors import UserError
 
@@ -45,9 +46,8 @@ def run(cfg: DictConfig) -> Result:
     settings = config.read_augment(cfg)
     folder = config.run_dir(settings)
     config.build_augmenter(settings.augment, lowercase=True)
-    with cli.log_kept() as log_to, run_directory.locked(folder):
-        log_to(folder / "augment.log")
-        return _augment(settings, folder)
+    with cli.log_kept() as log_to:
+        return _augment(settings, folder, log_to)
 
 
 def clear(cfg: DictConfig) -> int:
@@ -68,12 +68,12 @@ def clear(cfg: DictConfig) -> int:
     return size
 
 
-def _augment(settings: AugmentConfig, folder: Path) -> Result:
+def _augment(settings: AugmentConfig, folder: Path, log_to: Callable[[Path], None]) -> Result:
     from uda.augmentation.cache import method_folder, size_in_bytes
     from uda.augmentation.filling import Shard
     from uda.augmenting import cache_of, encoder_lowercases, leaves_case_open, make_copies
     from uda.data.splits import load_split
-    from uda.files import write_text
+    from uda.files import unwritable, write_text
 
     started = time.monotonic()
     node = settings.augment
@@ -86,6 +86,11 @@ def _augment(settings: AugmentConfig, folder: Path) -> Result:
         )
     shard = Shard(node["shard"], node["num_shards"])
     copies = make_copies(node, split.unlabeled, split.num_source_rows, lowercase, shard)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        log_to(folder / "augment.log")
+    except OSError as error:
+        raise unwritable(folder, error) from error
     with cli.signals_interrupt("; what was made until now is in the cache: the same command goes on from there"):
         filled = copies.fill()
         count = _Count()
@@ -106,7 +111,9 @@ def _augment(settings: AugmentConfig, folder: Path) -> Result:
         cache_bytes=size_in_bytes(cache),
         method_bytes=size_in_bytes(method),
     )
-    write_text(folder / "metrics.json", json.dumps(asdict(result), indent=2) + "\n")
+    aside = folder / f"metrics-{os.getpid()}.json"  # the same command may run twice at once
+    write_text(aside, json.dumps(asdict(result), indent=2) + "\n")
+    aside.replace(folder / "metrics.json")
     return result
 
 

@@ -142,5 +142,5 @@ class Copies:
 
     def _chunks_of(self, place: int) -> Iterator[tuple[list[str], list[str]]]:
         """The first texts of the rows, or the second ones, with their keys."""
-        for texts, keys in self._rows.columns([self._columns[place], "key"], CHUNK_ROWS):
-            yield texts, keys  # noqa: UP028
+        columns = self._rows.columns([self._columns[place], "key"], CHUNK_ROWS)
+        return ((texts, keys) for texts, keys in columns)
