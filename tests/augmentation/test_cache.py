@@ -201,6 +201,21 @@ def test_what_was_made_before_a_failure_is_kept(tmp_path: Path) -> None:
     assert not set(rest.asked) & set(limited.asked)
 
 
+def test_batches_grow_to_what_is_worth_the_while(tmp_path: Path) -> None:
+    """A method that does its own work gets them alone, one after the other, whatever the number of processes."""
+
+    class Own(Shouting):
+        own_workers = True
+
+        def augment(self, texts: Sequence[str], keys: Sequence[str], copy: int) -> list[str]:
+            sizes.append(len(texts))
+            return super().augment(texts, keys, copy)
+
+    sizes: list[int] = []
+    filled(tmp_path, TEXTS, Own(), processes=4)
+    assert sizes == [16, 64, 256, 1_024, 1_640]
+
+
 def test_a_wrong_number_of_texts_is_a_fault(tmp_path: Path) -> None:
     class Short(Shouting):
         def augment(self, texts: Sequence[str], keys: Sequence[str], copy: int) -> list[str]:
@@ -287,6 +302,44 @@ def test_the_size_of_a_folder(tmp_path: Path) -> None:
     assert size_in_bytes(tmp_path) == 12
 
 
+def run_script(*arguments: str) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "PYTHONPATH": str(Path(filling.__file__).parents[2])}
+    command = [sys.executable, "-c", *arguments]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+# Fills a cache with texts of 500 characters, and looks all of them up. Writes the peak of resident memory in MB.
+MEMORY = """
+import resource, sys
+from pathlib import Path
+from uda.augmentation.base import Augmenter
+from uda.augmentation.cache import Cache, copy_keys, text_hashes
+from uda.augmentation.filling import WHOLE, Texts, fill
+
+class Same(Augmenter):
+    def augment(self, texts, keys, copy):
+        return list(texts)
+
+def chunks():
+    for start in range(0, int(sys.argv[2]), 1_000):
+        yield [f"{number} " + 500 * "x" for number in range(start, start + 1_000)], [""] * 1_000
+
+cache = Cache(Path(sys.argv[1]))
+fill(cache, Same(), [Texts(0, chunks)], lambda texts, keys: None, 1, WHOLE)
+for texts, _ in chunks():
+    assert cache.texts(copy_keys(text_hashes(texts), 0)) == texts
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_texts(tmp_path: Path) -> None:
+    """All resident memory, mapped files too: 100,000 texts more have 50 MB."""
+    outputs = [run_script(MEMORY, str(tmp_path / count), count).communicate()[0] for count in ("50000", "150000")]
+    few, many = map(float, outputs)
+    assert many - few < 15
+
+
 # A method that takes 20 ms a batch of 40 texts, each batch with a file of its own.
 FILL = """
 import sys, time
@@ -304,7 +357,7 @@ class Slow(Augmenter):
         time.sleep(0.02)
         return [text.upper() for text in texts]
 
-values = [f"text number {number}" for number in range(3_000)]
+values = [f"text number {number}" for number in range(4_000)]
 chunks = lambda: iter([(values, values)])
 print("begun", flush=True)
 print(fill(Cache(Path(sys.argv[1])), Slow(), [Texts(0, chunks)], lambda texts, keys: None, 1, WHOLE).computed)
@@ -312,31 +365,33 @@ print(fill(Cache(Path(sys.argv[1])), Slow(), [Texts(0, chunks)], lambda texts, k
 
 
 def start(folder: Path) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "PYTHONPATH": str(Path(filling.__file__).parents[2])}
-    command = [sys.executable, "-c", FILL, str(folder)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return run_script(FILL, str(folder))
 
 
 @pytest.mark.slow
 def test_twenty_kills_leave_the_bytes_of_an_undisturbed_run(tmp_path: Path) -> None:
+    """Each a moment after so many files have come since the start, or before the first one."""
+    folder = tmp_path / "killed"
     seed = time.time_ns() % 1_000_000
     rng = random.Random(seed)
-    counts = [0]
     for number in range(20):
-        process = start(tmp_path / "killed")
+        process = start(folder)
         assert process.stdout is not None
         process.stdout.readline()
-        time.sleep(rng.uniform(0, 0.2))
+        known, new, awaited = set(folder.glob("*.arrow")), set(), rng.randint(0, 2)
+        while len(new) < awaited and process.poll() is None:
+            new |= set(folder.glob("*.arrow")) - known
+            time.sleep(0.0005)
+        time.sleep(rng.uniform(0, 0.03))
         process.kill()
         process.communicate()
         assert process.returncode == -signal.SIGKILL, f"seed {seed}: it was over before kill {number}"
-        counts.append(len(Cache(tmp_path / "killed")))
-    process = start(tmp_path / "killed")
+    process = start(folder)
     out, err = process.communicate()
     assert process.returncode == 0, err
-    assert 0 < int(out.split()[1]) < 3_000, f"seed {seed}: {counts}"
+    assert 0 < int(out.split()[1]) < 4_000, f"seed {seed}"
     start(tmp_path / "whole").communicate()
-    assert content(tmp_path / "killed") == content(tmp_path / "whole"), f"seed {seed}: {counts}"
+    assert content(folder) == content(tmp_path / "whole"), f"seed {seed}"
 
 
 @pytest.mark.slow
@@ -344,6 +399,6 @@ def test_of_two_runs_at_once_one_waits_and_finds_what_the_other_made(tmp_path: P
     processes = [start(tmp_path / "both") for _ in range(2)]
     outputs = [process.communicate() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    assert sorted(int(out.split()[1]) for out, _ in outputs) == [0, 3_000]
+    assert sorted(int(out.split()[1]) for out, _ in outputs) == [0, 4_000]
     start(tmp_path / "whole").communicate()
     assert content(tmp_path / "both") == content(tmp_path / "whole")

@@ -69,6 +69,7 @@ def test_a_run_says_what_it_did_and_is_not_repeated(tiny: list[str], tmp_path: P
     assert augment(*tiny, "augment.seed=1").computed == 60
 
 
+@pytest.mark.slow
 def test_training_finds_what_was_augmented(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """And what was trained with is found by uda.augment."""
     short = [*tiny, "train.num_steps=4", "augment.num_copies=2"]
@@ -131,7 +132,7 @@ def test_the_texts_of_pairs_are_augmented_each(tiny: list[str], review_files: Pa
     [
         (
             ["augment.num_shards=2", "augment.shard=2"],
-            r"augment.shard: expected a number from 0 to 1, .*found 2\. Lower",
+            r"augment.shard: expected a number from 0 to 1, .*found 2\.",
         ),
         (["augment.shard=-1"], r"augment.shard: expected a whole number of at least 0, found -1"),
         (["augment.num_shards=0"], r"augment.num_shards: expected a whole number of at least 1, found 0"),
@@ -149,11 +150,11 @@ BAD_ROWS: dict[str, tuple[bytes, str]] = {
     "empty": (b"", r"Expected rows in data.unlabeled .*found none"),
     "blank texts": (
         b'{"text": "a film"}\n{"text": " \\t"}\n',
-        r"Expected a text in every row of data.unlabeled .*row 1",
+        r"Expected a text in every row .*row 1 ",
     ),
     "no strings": (
         b'{"text": "a film"}\n{"text": 7}\n{"text": null}\n',
-        r"Expected a text in every row .*found 2 rows",
+        r"Expected a text in .*found 2 rows",
     ),
     "no UTF-8": (b'{"text": "caf\xe9"}\n', r"found byte 0xe9 in line 1, which is no UTF-8"),
     "half a character": (b'{"text": "a \\ud83d film"}\n', r"unlabeled.jsonl.*line 1"),
@@ -190,10 +191,11 @@ def test_a_cache_that_cannot_be_written_is_one_message(tiny: list[str], tmp_path
 
 
 def test_clear_deletes_what_the_method_made(tiny: list[str], cache: Path, caplog: pytest.LogCaptureFixture) -> None:
-    size = augment(*tiny).method_bytes + augment(*tiny, "augment.seed=1").method_bytes / 2
+    augment(*tiny)
+    size = augment(*tiny, "augment.seed=1").method_bytes  # of both
     augment(*tiny, "augment=uniform")
     with caplog.at_level(logging.INFO, "uda"):
-        assert uda.augment.clear(compose("augment", [*tiny, "clear=true"])) == pytest.approx(size, rel=0.5)
+        assert uda.augment.clear(compose("augment", [*tiny, "clear=true"])) == size
     assert "MiB of augmented texts in " in caplog.text
     assert [path.name for path in cache.iterdir()] == ["UniformReplacement"]
     assert uda.augment.clear(compose("augment", [*tiny, "clear=true"])) == 0
@@ -217,6 +219,7 @@ def test_the_schemas_read_what_was_composed(tiny: list[str]) -> None:
     assert read_train(compose("train", tiny)).augment["num_workers"] is None
 
 
+@pytest.mark.slow
 def test_the_command(tiny: list[str], cache: Path) -> None:
     """Twice at once and once more, then emptied: exit code 0, the summary on standard error."""
     processes = [command(*tiny) for _ in range(2)]

@@ -93,7 +93,6 @@ class Cache:
         found = np.zeros(len(keys), dtype=bool)
         for file in self._files:
             found |= file.has(wanted)
-            file.release()
         return found
 
     def texts(self, keys: Sequence[bytes]) -> list[str | None]:
@@ -102,7 +101,6 @@ class Cache:
         texts: list[str | None] = [None] * len(keys)
         for file in reversed(self._files):  # the first one decides, as when they are merged
             file.read_into(texts, wanted)
-            file.release()
         return texts
 
     def refresh(self) -> None:

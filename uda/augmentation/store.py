@@ -15,6 +15,7 @@ SUFFIX = ".arrow"
 _KEY_BYTES = 32  # of SHA-256
 _KEYS = np.dtype(f"S{_KEY_BYTES}")
 _BATCH_ROWS = 2_048
+_HELD_BATCHES = 64  # that stay in memory while keys are looked up
 _SCHEMA = pa.schema([("key", pa.binary(_KEY_BYTES)), ("text", pa.large_string())])
 
 
@@ -69,13 +70,16 @@ class TextFile:
     def _hits(self, keys: np.ndarray) -> Iterator[tuple[np.ndarray, pa.RecordBatch, np.ndarray]]:
         """Batch by batch the places in `keys` of those that it has, the batch, and their rows in it."""
         numbers = np.searchsorted(self._starts, keys, side="right") - 1
-        for number in np.unique(numbers[numbers >= 0]):
+        for count, number in enumerate(np.unique(numbers[numbers >= 0]), start=1):
             asked = np.flatnonzero(numbers == number)
             stored = self._keys[number]
             rows = np.minimum(np.searchsorted(stored, keys[asked]), len(stored) - 1)
             found = stored[rows] == keys[asked]
             if found.any():
                 yield asked[found], self._batches[number], rows[found]
+            if count % _HELD_BATCHES == 0:
+                self.release()
+        self.release()
 
     def _position(self, key: bytes) -> int:
         wanted = np.array([key], dtype=_KEYS)
