@@ -14,8 +14,8 @@ ROOT = Path(uda.__file__).parent
 # What each room may import of the house; `settings` modules are plain dataclasses that the config is typed with.
 ALLOWED = {
     "objectives": {"objectives", "errors"},
-    "augmentation": {"augmentation", "errors", "hub", "hardware"},
-    "data": {"data", "errors", "packages", "hub"},
+    "augmentation": {"augmentation", "errors", "files", "hub", "hardware"},
+    "data": {"data", "errors", "packages", "hub", "files"},
     "engine": {"engine", "data", "objectives", "errors", "packages", "hub", "files", "hardware"},
     "errors.py": set(),
     "hardware.py": set(),
@@ -32,7 +32,9 @@ CONFIG_READERS = {
     "finish.py",
     "calibrate.py",
     "checks.py",
+    "augmenting.py",
     "train.py",
+    "augment.py",
     "evaluate.py",
     "predict.py",
     "judging.py",
@@ -82,6 +84,7 @@ def test_every_public_name_says_what_it_is() -> None:
     [
         "import uda",
         "import uda.train",
+        "import uda.augment",
         "import uda.evaluate",
         "import uda.predict",
         "import uda.judging",

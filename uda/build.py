@@ -12,11 +12,11 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from uda import config
+from uda.augmenting import make_copies
 from uda.checks import label_key
 from uda.config import TrainConfig
 from uda.data.batches import PairedRows, pad_rows
 from uda.data.cache import cache_dir
-from uda.data.rows import Rows
 from uda.data.settings import DataSettings
 from uda.data.splits import Split
 from uda.data.tokens import TokenStore, tokenize
@@ -35,7 +35,7 @@ from uda.engine.tokenizer import fit_tokenizer
 from uda.engine.training import EvaluationRows, Training, supervised_steps
 from uda.errors import UserError
 from uda.objectives.base import Objective
-from uda.views import Copies, make_views
+from uda.views import make_views
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +208,9 @@ def build_training(
     student = load_classifier(location, settings.model, split.label_names)
     fit_tokenizer(tokenizer, student, data.max_length)
     unlabeled = split.unlabeled if objective.teacher_rows != "none" else split.unlabeled.head(0)
-    views = make_views(unlabeled, _copies(settings, unlabeled, split.num_source_rows, tokenizer), tokenizer, data)
+    lowercase = tokenizer.tokenize("A") == tokenizer.tokenize("a")
+    copies = make_copies(settings.augment, unlabeled, split.num_source_rows, lowercase)
+    views = make_views(unlabeled, copies, tokenizer, data)
     labeled = tokens_of_rows(split.labeled, tokenizer, data)
     rows = PairedRows(labeled, split.labeled.label.to_numpy(), views.weak, views.strong, pad_id, settings.seed)
     role, chosen = ("test", split.test) if split.dev is None else ("dev", split.dev)
@@ -242,14 +244,6 @@ def build_training(
         settings.seed,
         process,
         folder,
-    )
-
-
-def _copies(settings: TrainConfig, rows: Rows, num_source_rows: int, tokenizer: PreTrainedTokenizerBase) -> Copies:
-    lowercase = tokenizer.tokenize("A") == tokenizer.tokenize("a")
-    augmenter = config.build_augmenter(settings.augment, lowercase)
-    return Copies(
-        rows, num_source_rows, augmenter, {**config.deciding(settings.augment), "encoder_lowercase": lowercase}
     )
 
 

@@ -87,9 +87,7 @@ def check(config: "TrainConfig") -> None:
         share = getattr(config.model, key)
         if share is not None and not 0 <= share < 1:
             raise UserError(f"model.{key}: expected a share in [0, 1), found {share}. Set model.{key}=0.1.")
-    copies = config.augment.get("num_copies")
-    if not isinstance(copies, int) or isinstance(copies, bool) or copies < 1:
-        raise UserError(f"augment.num_copies: expected a whole number of at least 1, found {copies!r}. Set it to 1.")
+    _check_augment(config.augment)
     if not isinstance(config.data.where, dict | None):
         raise UserError(
             f"data.where: expected columns and values, found {config.data.where!r}. Give them like "
@@ -113,6 +111,29 @@ def check(config: "TrainConfig") -> None:
         raise UserError(
             "train.select=best: expected evaluations to choose from, found train.eval_every=null. Set train.eval_every."
         )
+
+
+def _check_augment(node: dict[str, Any]) -> None:
+    """The keys of `augment` that every method has."""
+
+    def whole(key: str, lowest: int, example: str) -> int:
+        value = node.get(key)
+        if not isinstance(value, int) or isinstance(value, bool) or value < lowest:
+            raise UserError(
+                f"augment.{key}: expected a whole number of at least {lowest}, found {value!r}. Set it to {example}."
+            )
+        return value
+
+    whole("num_copies", 1, "1")
+    if node.get("num_workers") is not None:
+        whole("num_workers", 1, "the number of processes, or to null for one a core")
+    if "num_shards" in node:
+        count = whole("num_shards", 1, "the number of parts, or to 1")
+        if whole("shard", 0, "the number of this part, from 0") >= count:
+            raise UserError(
+                f"augment.shard: expected a number from 0 to {count - 1}, as augment.num_shards={count}, found "
+                f"{node['shard']}. Lower it, or raise augment.num_shards."
+            )
 
 
 def _check_rows(data: DataSettings) -> None:

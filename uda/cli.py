@@ -67,7 +67,7 @@ def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) 
         except UserError as error:  # told at the end: raised here, Hydra would print a line of its own
             folder = Path(HydraConfig.get().runtime.output_dir)
             failures.append(f"{folder}: {error}" if is_multirun() else str(error))
-            _remove_empty(folder)
+            remove_empty(folder)
             return None
 
     try:
@@ -136,7 +136,7 @@ def signals_interrupt(outcome: str = "") -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _remove_empty(folder: Path) -> None:
+def remove_empty(folder: Path) -> None:
     """Take back the folders that Hydra made for a job that was refused; never one that we stand in."""
     here = Path.cwd()
     folder = folder.absolute()

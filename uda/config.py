@@ -4,9 +4,10 @@ import hashlib
 import inspect
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -23,6 +24,8 @@ from uda.engine.settings import ModelSettings, Precision, TrainSettings
 from uda.errors import UserError, did_you_mean
 from uda.run_directory import FREE_KEYS
 
+# The keys of `augment` that every method has; none of them changes a text.
+COMMON_KEYS = ("num_copies", "num_workers", "cache_dir", "shard", "num_shards")
 _MAX_NAME = 160  # a folder's name has at most 255 bytes
 
 
@@ -38,6 +41,16 @@ class TrainConfig:
     model: ModelSettings = MISSING
     objective: dict[str, Any] = MISSING
     train: TrainSettings = MISSING
+
+
+Config = TypeVar("Config", bound=TrainConfig)
+
+
+@dataclass
+class AugmentConfig(TrainConfig):
+    """The config of `uda.augment`: that of the training that it is for, and `configs/augment.yaml`'s own keys."""
+
+    clear: bool = MISSING
 
 
 @dataclass
@@ -80,6 +93,7 @@ def register() -> None:
     """Make the schemas and the resolver of the run directory known to Hydra and OmegaConf."""
     store = ConfigStore.instance()
     store.store("train_schema", TrainConfig)
+    store.store("augment_schema", AugmentConfig)
     store.store("evaluate_schema", EvaluateConfig)
     store.store("predict_schema", PredictConfig)
     OmegaConf.register_new_resolver("uda_job", _job_name, replace=True)
@@ -88,7 +102,8 @@ def register() -> None:
 def compose(command: str, overrides: list[str]) -> DictConfig:
     """The config that a command line with these overrides would give, for use from Python.
 
-    For `train` its `run_dir` is the directory that the command line would use; `hydra.run.dir=DIR` sets it.
+    For `train` and `augment` its `run_dir` is the directory that the command line would use; `hydra.run.dir=DIR` sets
+    it.
     """
     register()
     with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
@@ -100,11 +115,13 @@ def compose(command: str, overrides: list[str]) -> DictConfig:
     return cfg
 
 
-def _job_name(*, _root_: DictConfig) -> str:
-    """`<objective>-seed<seed>` plus the other overrides."""
+def _job_name(command: str | None = None, *, _root_: DictConfig) -> str:
+    """`<objective>-seed<seed>`, or the command's name in place of the objective's, plus the other overrides."""
     hydra = _root_.hydra
-    others = folder_name(hydra.overrides.task, ("objective", "seed", "name", "experiment", *FREE_KEYS))
-    return f"{hydra.runtime.choices.get('objective', 'run')}-seed{_root_.seed}{f'-{others}' if others else ''}"
+    in_place = ("objective",) if command is None else ()
+    others = folder_name(hydra.overrides.task, (*in_place, "seed", "name", "experiment", *FREE_KEYS))
+    name = command or hydra.runtime.choices.get("objective", "run")
+    return f"{name}-seed{_root_.seed}{f'-{others}' if others else ''}"
 
 
 def folder_name(overrides: Sequence[str], leave_out: Sequence[str]) -> str:
@@ -178,14 +195,23 @@ def is_multirun() -> bool:
 
 def read_train(cfg: DictConfig) -> TrainConfig:
     """The config as typed objects, checked as far as that goes without data."""
+    return _read(cfg, TrainConfig)
+
+
+def read_augment(cfg: DictConfig) -> AugmentConfig:
+    """The same of `uda.augment`."""
+    return _read(cfg, AugmentConfig)
+
+
+def _read(cfg: DictConfig, schema: type[Config]) -> Config:
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise UserError(
             f"Expected a value for {', '.join(missing)}, found none. Set it: {missing[0]}=…, or choose an "
             "experiment: +experiment=imdb."
         )
-    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), cfg))
-    assert isinstance(typed, TrainConfig)
+    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg))
+    assert isinstance(typed, schema)
     check(typed)
     return typed
 
@@ -226,9 +252,12 @@ def build_augmenter(node: dict[str, Any], lowercase: bool) -> Any:
 
     The methods that a combination is made of (`methods`) are built like it, and their messages name their keys.
     """
-    arguments = {key: value for key, value in node.items() if key not in ("num_copies", "methods")}
+    arguments = {key: value for key, value in node.items() if key not in (*COMMON_KEYS, "methods")}
     if arguments.get("lowercase", True) is None:
         arguments["lowercase"] = lowercase
+    with suppress(ImportError, KeyError, ValueError):  # no class: `build` says so
+        if "num_workers" in inspect.signature(get_object(node["_target_"])).parameters:
+            arguments["num_workers"] = node.get("num_workers")
     if "methods" not in node:
         return build({**arguments, "_convert_": "all"}, "augment")
     if not isinstance(node["methods"], dict) or not all(
@@ -240,15 +269,17 @@ def build_augmenter(node: dict[str, Any], lowercase: bool) -> Any:
     methods = {}
     for name, member in node["methods"].items():
         try:
-            methods[name] = build_augmenter(member, lowercase)
+            methods[name] = build_augmenter({**member, "num_workers": node.get("num_workers")}, lowercase)
         except UserError as error:
             raise UserError(str(error).replace("augment.", f"augment.methods.{name}.")) from None
     return build({**arguments, "_convert_": "all"}, "augment", methods=methods)
 
 
 def deciding(node: dict[str, Any]) -> dict[str, Any]:
-    """What of an augmentation's config decides results: without the keys that its methods call free."""
-    free = get_object(node["_target_"]).free_settings
+    """What of an augmentation's config decides results: without the keys that every method has, and without those that
+    its class calls free.
+    """
+    free = (*COMMON_KEYS, *get_object(node["_target_"]).free_settings)
     kept = {key: value for key, value in node.items() if key not in free}
     if "methods" in kept:
         kept["methods"] = {name: deciding(member) for name, member in kept["methods"].items()}

@@ -1,5 +1,6 @@
 """Files and folders that are whole or not there: written aside, synced, renamed into place."""
 
+import mmap
 import os
 import shutil
 from collections.abc import Callable
@@ -62,6 +63,15 @@ def unwritable(path: Path, error: Exception) -> UserError:
         f"Expected to be able to write {path}, found: {error}. What was written before is whole; make room or mend the "
         "folder's permissions and give the same command again, or write elsewhere."
     )
+
+
+def map_file(path: Path) -> mmap.mmap:
+    """A file's bytes, memory-mapped. Raises ValueError where it has none.
+
+    Pages that were looked at count as resident until `madvise(mmap.MADV_DONTNEED)`, which takes nothing from the file.
+    """
+    with path.open("rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def sync(path: Path) -> None:

@@ -20,7 +20,10 @@ from uda.files import remove, remove_leftovers, write_text
 log = logging.getLogger(__name__)
 
 # Keys that a resumed run may change: they say what is kept and shown, and enter no number.
-FREE_KEYS = ("train.overwrite", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every")
+FREE_KEYS = (
+    *("train.overwrite", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every"),
+    *("augment.num_workers", "augment.cache_dir"),
+)
 _LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that knows no locks
 # metrics.json first: it says that the rest is there.

@@ -35,6 +35,7 @@ class Apertium(Augmenter):
     """
 
     own_workers = True
+    free_settings = ("seconds_per_text",)
 
     def __init__(
         self, pivot: str | list[str], seconds_per_text: float, modes: str, num_workers: int | None, seed: int

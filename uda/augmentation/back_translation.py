@@ -51,6 +51,7 @@ class BackTranslation(Augmenter):
     """
 
     own_workers = True
+    free_settings = ("converted_dir",)
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ class Paraphrases(Augmenter):
     """
 
     single_texts_only = True
+    by_key = True
 
     def __init__(self, path: str, column: str, id_column: str | None) -> None:
         self.path = Path(str(path)).expanduser()  # a name like 2024 reaches us as a number

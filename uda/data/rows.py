@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import mmap
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from uda.data.cache import cached_folder
+from uda.files import map_file
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +33,11 @@ class Rows:
     from the table, which lies on the disk or in memory. content: another string for other texts or keys.
     """
 
-    def __init__(self, table: pa.Table, digest: str, chosen: np.ndarray | None = None) -> None:
+    def __init__(
+        self, table: pa.Table, digest: str, chosen: np.ndarray | None = None, mapping: mmap.mmap | None = None
+    ) -> None:
         self._table = table
+        self._mapping = mapping  # of the file that the table lies in
         self._digest = digest
         self._chosen = chosen  # the numbers of the rows in the table, ascending; None: all
 
@@ -96,7 +101,7 @@ class Rows:
     def head(self, count: int) -> "Rows":
         """The first rows."""
         chosen = np.arange(min(count, len(self)), dtype=np.int32) if self._chosen is None else self._chosen[:count]
-        return Rows(self._table, self._digest, chosen)
+        return Rows(self._table, self._digest, chosen, self._mapping)
 
     def without(self, folded: Iterable[str]) -> "Rows":
         """The rows with none of these hashes of texts, white space folded."""
@@ -104,11 +109,11 @@ class Rows:
         gone = pc.is_in(self._table["folded"], value_set=hashes)
         kept = np.concatenate([~chunk.to_numpy(zero_copy_only=False) for chunk in gone.chunks] or [np.zeros(0, bool)])
         if self._chosen is not None:
-            return Rows(self._table, self._digest, self._chosen[kept[self._chosen]])
+            return Rows(self._table, self._digest, self._chosen[kept[self._chosen]], self._mapping)
         if kept.all():
             return self
         smallest = np.int32 if len(kept) <= np.iinfo(np.int32).max else np.int64
-        return Rows(self._table, self._digest, np.arange(len(kept), dtype=smallest)[kept])
+        return Rows(self._table, self._digest, np.arange(len(kept), dtype=smallest)[kept], self._mapping)
 
     def raw_sha256(self) -> str:
         """SHA-256 over the hashes of the raw texts, each in hexadecimal digits, in order."""
@@ -144,6 +149,8 @@ class Rows:
                     batch = batch.take(pa.array(self._chosen[first:last] - start))
             start = end
             yield batch
+            if self._mapping is not None:
+                self._mapping.madvise(mmap.MADV_DONTNEED)  # what was looked at need not stay in memory
 
 
 class RowsWriter:
@@ -183,8 +190,9 @@ def stored_rows(
 
     folder = cached_folder(cache / "rows" / key, "rows", fill)
     facts = json.loads((folder / "facts.json").read_text())
-    table = pa.ipc.open_file(pa.memory_map(str(folder / "rows.arrow"))).read_all()
-    return Rows(table, facts.pop("digest")), facts
+    mapping = map_file(folder / "rows.arrow")
+    table = pa.ipc.open_file(pa.py_buffer(mapping)).read_all()
+    return Rows(table, facts.pop("digest"), mapping=mapping), facts
 
 
 class _Digest:

@@ -1,0 +1,161 @@
+"""`python -m uda.augment`: the augmented texts of an experiment into the cache, where `uda.train` finds them."""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from uda import cli, config
+from uda.config import AugmentConfig
+from uda.errors import UserError
+
+log = logging.getLogger("uda.augment")  # under `python -m` this module is called __main__
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run did; the numbers are those of `metrics.json`.
+
+    texts: copies that were wanted, of which some were computed and the others found in the cache. kept_as_original: the
+    share of copies that are the original. cache_bytes: of the whole cache, method_bytes: of what this method made.
+    """
+
+    run_dir: str
+    texts: int
+    computed: int
+    found: int
+    kept_as_original: float
+    seconds: float
+    texts_per_second: float
+    cache: str
+    cache_bytes: int
+    method_bytes: int
+
+
+def run(cfg: DictConfig) -> Result:
+    """Make what the cache lacks of the copies that `uda.train` with the same config asks for.
+
+    Raises UserError for what the user has to mend and `cli.Interrupted` after a signal; what was made before is kept.
+    """
+    settings = config.read_augment(cfg)
+    folder = config.run_dir(settings)
+    config.build_augmenter(settings.augment, lowercase=True)
+    with cli.log_kept() as log_to:
+        return _augment(settings, folder, log_to)
+
+
+def clear(cfg: DictConfig) -> int:
+    """Delete all that the method has in the cache, whatever its configurations; the number of bytes that were freed."""
+    from uda.augmentation.cache import method_folder, size_in_bytes
+    from uda.augmenting import cache_of
+    from uda.files import remove, unwritable
+
+    settings = config.read_augment(cfg)
+    folder = method_folder(cache_of(settings.augment), config.build_augmenter(settings.augment, lowercase=True))
+    size = size_in_bytes(folder)
+    try:
+        if folder.exists():
+            remove(folder)
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    log.info("deleted %s of augmented texts in %s", _size(size), folder)
+    return size
+
+
+def _augment(settings: AugmentConfig, folder: Path, log_to: Callable[[Path], None]) -> Result:
+    from uda.augmentation.cache import method_folder, size_in_bytes
+    from uda.augmentation.filling import Shard
+    from uda.augmenting import cache_of, encoder_lowercases, leaves_case_open, make_copies
+    from uda.data.splits import load_split
+    from uda.files import unwritable, write_text
+
+    started = time.monotonic()
+    node = settings.augment
+    lowercase = leaves_case_open(node) and encoder_lowercases(settings.model)
+    split = load_split(settings.data)
+    if not len(split.unlabeled):
+        raise UserError(
+            "Expected unlabelled texts to augment, found 0. Set data.unlabeled, or lower data.num_labeled so that "
+            "labelled rows are left over."
+        )
+    shard = Shard(node["shard"], node["num_shards"])
+    copies = make_copies(node, split.unlabeled, split.num_source_rows, lowercase, shard)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        log_to(folder / "augment.log")
+    except OSError as error:
+        raise unwritable(folder, error) from error
+    with cli.signals_interrupt("; what was made until now is in the cache: the same command goes on from there"):
+        filled = copies.fill()
+        count = _Count()
+        for _ in count.of(copies.pairs()):  # the judgement looks at the pairs here
+            pass
+        copies.close()
+    cache = cache_of(node)
+    method = method_folder(cache, copies.augmenter)
+    result = Result(
+        run_dir=str(folder),
+        texts=filled.wanted,
+        computed=filled.computed,
+        found=filled.wanted - filled.computed,
+        kept_as_original=count.kept / max(count.copies, 1),
+        seconds=time.monotonic() - started,
+        texts_per_second=filled.computed / filled.seconds if filled.computed else 0.0,
+        cache=str(cache),
+        cache_bytes=size_in_bytes(cache),
+        method_bytes=size_in_bytes(method),
+    )
+    aside = folder / f"metrics-{os.getpid()}.json"  # the same command may run twice at once
+    write_text(aside, json.dumps(asdict(result), indent=2) + "\n")
+    aside.replace(folder / "metrics.json")
+    return result
+
+
+@dataclass
+class _Count:
+    """How many copies went by, and how many of them were the original."""
+
+    copies: int = 0
+    kept: int = 0
+
+    def of(self, pairs: Iterator[tuple[str, list[str]]]) -> Iterator[tuple[str, list[str]]]:
+        for original, copies in pairs:
+            self.copies += len(copies)
+            self.kept += copies.count(original)
+            yield original, copies
+
+
+def show(result: Result) -> None:
+    """What was done, and what the cache holds, on standard error."""
+    speed = f" ({result.texts_per_second:.1f} a second)" if result.computed else ""
+    lines = [
+        f"{result.texts} texts: {result.computed} computed{speed}, the other {result.found} found in the cache; "
+        f"{100 * result.kept_as_original:.1f} % kept as original; {result.seconds:.1f} s",
+        f"cache: {result.cache}, {_size(result.cache_bytes)}, of which by this method {_size(result.method_bytes)} "
+        "(clear=true deletes these)",
+        f"run directory: {result.run_dir}",
+    ]
+    print("", *lines, sep="\n", file=sys.stderr)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 2**20:.1f} MiB"
+
+
+def job(cfg: DictConfig) -> None:
+    """One job of the command line."""
+    if cfg["clear"]:  # `cfg.clear` is a method
+        clear(cfg)
+        cli.remove_empty(config.run_dir(config.read_augment(cfg)))
+    else:
+        show(run(cfg))
+
+
+if __name__ == "__main__":
+    cli.main("augment", AugmentConfig, job)
