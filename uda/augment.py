@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
-from uda import cli, config
+from uda import cli, config, judging
 from uda.config import AugmentConfig
 from uda.errors import UserError
+
+_BATCH_SIZE = 64
 
 log = logging.getLogger("uda.augment")  # under `python -m` this module is called __main__
 
@@ -23,7 +26,8 @@ class Result:
     """What a run did; the numbers are those of `metrics.json`.
 
     texts: copies that were wanted, of which some were computed and the others found in the cache. kept_as_original: the
-    share of copies that are the original. cache_bytes: of the whole cache, method_bytes: of what this method made.
+    share of copies that are the original. judgement: what the copies are like (`uda.augmentation.judgement`), table:
+    the same for people. cache_bytes: of the whole cache, method_bytes: of what this method made.
     """
 
     run_dir: str
@@ -31,11 +35,13 @@ class Result:
     computed: int
     found: int
     kept_as_original: float
+    judgement: dict[str, Any]
     seconds: float
     texts_per_second: float
     cache: str
     cache_bytes: int
     method_bytes: int
+    table: str
 
 
 def run(cfg: DictConfig) -> Result:
@@ -46,6 +52,8 @@ def run(cfg: DictConfig) -> Result:
     settings = config.read_augment(cfg)
     folder = config.run_dir(settings)
     config.build_augmenter(settings.augment, lowercase=True)
+    if settings.run is not None:
+        judging.read_run(settings.run)
     with cli.log_kept() as log_to:
         return _augment(settings, folder, log_to)
 
@@ -71,8 +79,10 @@ def clear(cfg: DictConfig) -> int:
 def _augment(settings: AugmentConfig, folder: Path, log_to: Callable[[Path], None]) -> Result:
     from uda.augmentation.cache import method_folder, size_in_bytes
     from uda.augmentation.filling import Shard
+    from uda.augmentation.judgement import judge
     from uda.augmenting import cache_of, encoder_lowercases, leaves_case_open, make_copies
     from uda.data.splits import load_split
+    from uda.engine.settings import Precision
     from uda.files import unwritable, write_text
 
     started = time.monotonic()
@@ -94,9 +104,23 @@ def _augment(settings: AugmentConfig, folder: Path, log_to: Callable[[Path], Non
     with cli.signals_interrupt("; what was made until now is in the cache: the same command goes on from there"):
         filled = copies.fill()
         count = _Count()
-        for _ in count.of(copies.pairs()):  # the judgement looks at the pairs here
-            pass
+        num_texts = filled.wanted // node["num_copies"]
+        found = judge(count.of(copies.pairs()), num_texts, node["num_copies"], settings.seed)
+        if settings.run is not None:
+            found = found.with_agreement(
+                judging.classifier_agreement(
+                    settings.run,
+                    copies.pairs(),
+                    num_texts,
+                    node["num_copies"],
+                    settings.seed,
+                    Precision.auto,
+                    _BATCH_SIZE,
+                )
+            )
         copies.close()
+    name = type(copies.augmenter).__name__
+    write_text(folder / "augmentation.html", found.html(f"{settings.name}: {name}"))
     cache = cache_of(node)
     method = method_folder(cache, copies.augmenter)
     result = Result(
@@ -105,14 +129,18 @@ def _augment(settings: AugmentConfig, folder: Path, log_to: Callable[[Path], Non
         computed=filled.computed,
         found=filled.wanted - filled.computed,
         kept_as_original=count.kept / max(count.copies, 1),
+        judgement=found.as_json(),
         seconds=time.monotonic() - started,
         texts_per_second=filled.computed / filled.seconds if filled.computed else 0.0,
         cache=str(cache),
         cache_bytes=size_in_bytes(cache),
         method_bytes=size_in_bytes(method),
+        table=found.table(),
     )
     aside = folder / f"metrics-{os.getpid()}.json"  # the same command may run twice at once
-    write_text(aside, json.dumps(asdict(result), indent=2) + "\n")
+    write_text(
+        aside, json.dumps({key: value for key, value in asdict(result).items() if key != "table"}, indent=2) + "\n"
+    )
     aside.replace(folder / "metrics.json")
     return result
 
@@ -139,9 +167,9 @@ def show(result: Result) -> None:
         f"{100 * result.kept_as_original:.1f} % kept as original; {result.seconds:.1f} s",
         f"cache: {result.cache}, {_size(result.cache_bytes)}, of which by this method {_size(result.method_bytes)} "
         "(clear=true deletes these)",
-        f"run directory: {result.run_dir}",
+        f"pairs to look at: {Path(result.run_dir) / 'augmentation.html'}",
     ]
-    print("", *lines, sep="\n", file=sys.stderr)
+    print("", result.table, "", *lines, sep="\n", file=sys.stderr)
 
 
 def _size(num_bytes: int) -> str:

@@ -50,6 +50,7 @@ Config = TypeVar("Config", bound=TrainConfig)
 class AugmentConfig(TrainConfig):
     """The config of `uda.augment`: that of the training that it is for, and `configs/augment.yaml`'s own keys."""
 
+    run: str | None = MISSING
     clear: bool = MISSING
 
 
@@ -118,7 +119,7 @@ def compose(command: str, overrides: list[str]) -> DictConfig:
 def _job_name(command: str | None = None, *, _root_: DictConfig) -> str:
     """`<objective>-seed<seed>`, or the command's name in place of the objective's, plus the other overrides."""
     hydra = _root_.hydra
-    in_place = ("objective",) if command is None else ()
+    in_place = ("objective",) if command is None else ("run", "clear")
     others = folder_name(hydra.overrides.task, (*in_place, "seed", "name", "experiment", *FREE_KEYS))
     name = command or hydra.runtime.choices.get("objective", "run")
     return f"{name}-seed{_root_.seed}{f'-{others}' if others else ''}"

@@ -10,7 +10,7 @@ from uda.augmentation.agreement import LabelAgreement
 from uda.augmentation.measures import Measure, Pair, Tally, draw, extremeness, length_ratio, word_distance, word_overlap
 from uda.augmentation.words import split_words
 
-WORD_TEXTS = 20_000  # whose words are compared: more texts than these take hardly longer
+WORD_TEXTS = 5_000  # whose words are compared, so that a repeated run stays one of seconds
 NUM_SAMPLES = 30
 
 _BARS = "▁▂▃▄▅▆▇█"
