@@ -31,11 +31,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmark_augment import measure_apertium, measure_replacement
 from benchmark_memory import measure
 from benchmark_step import REFERENCES, ROWS, STEP, Clock, built, profile_part, step_part
 from transformers import pipeline
 
-from uda import config
 from uda.config import compose, read_train
 from uda.data.batches import PairedRows, StepSampler, make_loader
 from uda.data.splits import load_split
@@ -113,15 +113,9 @@ def load_part(options: argparse.Namespace) -> dict[str, float]:
 
 
 def augment_part(options: argparse.Namespace) -> dict[str, float]:
-    """Texts a second of the word replacement of the embedded experiment, statistics included."""
-    settings = read_train(compose("train", ["+experiment=imdb"]))
-    texts = list(load_split(settings.data).unlabeled.text)[: options.rows]
-    keys = [str(number) for number in range(len(texts))]
-    augmenter = config.build_augmenter(settings.augment, lowercase=True)
-    started = time.perf_counter()
-    augmenter.prepare(texts, keys, len(texts))
-    augmenter.augment(texts, keys, 0)
-    return {"texts_per_second": len(texts) / (time.perf_counter() - started)}
+    """Texts a second of TF-IDF replacement and of Apertium, on the unlabelled rows of the embedded experiment."""
+    texts = list(load_split(read_train(compose("train", ["+experiment=imdb"])).data).unlabeled.text)
+    return measure_replacement(texts, num_workers=2) | measure_apertium(texts[: options.rows])
 
 
 def startup_part(options: argparse.Namespace) -> dict[str, float]:
@@ -212,7 +206,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all", metavar="PART")
     parser.add_argument("--json", type=Path, help="write what was measured to this file")
     parser.add_argument("--compare", type=Path, help="a file of --json: show its ratios beside")
-    parser.add_argument("--rows", type=int, default=5000, help="texts to predict and to augment")
+    parser.add_argument("--rows", type=int, default=5000, help="texts to predict, and to translate")
     parser.add_argument("--memory-rows", type=int, default=10_000_000, help="unlabelled rows of the part memory")
     parser.add_argument("--override", nargs="+", default=[], help="of the config, for our step: model.attention=sdpa")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""TF-IDF word replacement: how fast ours is, and how much faster than the plain loop that the official code is.
+"""TF-IDF word replacement beside the plain loop that the official code is, and Apertium: how fast they are.
 
     python scripts/benchmark_augment.py FILE.parquet [FILE.parquet …] [--workers 2] [--rows 2000]
 
@@ -7,6 +7,8 @@ Part `augment` of scripts/benchmark.py. The plain loop takes the first `--rows` 
 
 import argparse
 import math
+import resource
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from transformers.models.bert.tokenization_bert_legacy import BasicTokenizer
 
+from uda import config
 from uda.augmentation.tfidf import TfIdfReplacement
 from uda.augmentation.words import split_words
 
@@ -103,7 +106,7 @@ def _replaced(texts: list[str]) -> list[str]:
     return _augmenter.augment(texts, [""] * len(texts), 0)
 
 
-def measure(texts: list[str], num_workers: int, num_plain: int = 2000) -> dict[str, float]:
+def measure_replacement(texts: list[str], num_workers: int, num_plain: int = 2000) -> dict[str, float]:
     """Texts a second and their ratios; the plain loop is measured twice on `num_plain` texts, the faster time counts.
 
     plain: with the tokenizer that the official code has, written in Python. plain_words: with our words, so that only
@@ -131,6 +134,21 @@ def measure(texts: list[str], num_workers: int, num_plain: int = 2000) -> dict[s
     return figures | {"one_core_ratio": one_core / plain, "one_core_ratio_words": one_core / plain_words}
 
 
+def measure_apertium(texts: list[str]) -> dict[str, float]:
+    """Texts a second by way of Spanish and back, and how many cores are busy; nothing where it is not installed."""
+    if shutil.which("apertium") is None:
+        return {}
+    settings = config.read_train(config.compose("train", ["augment=apertium"])).augment
+    augmenter = config.build_augmenter(settings, lowercase=True)
+    augmenter.augment(texts[:4], [""] * 4, 0)  # its programs start
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = _seconds(lambda: augmenter.augment(texts, [""] * len(texts), 0))
+    augmenter.close()  # the programs end, and their seconds are known
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return {"apertium_texts_per_second": len(texts) / seconds, "apertium_cores_busy": busy / seconds}
+
+
 def _seconds(function: Callable[[], object]) -> float:
     started = time.perf_counter()
     function()
@@ -145,7 +163,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=2000, help="texts for the plain loop")
     options = parser.parse_args()
     texts = [text for file in options.files for text in pq.read_table(file, columns=["text"])["text"].to_pylist()]
-    for name, value in measure(texts, options.workers, options.rows).items():
+    for name, value in measure_replacement(texts, options.workers, options.rows).items():
         print(f"{name:28} {value:10.1f}")
 
 
