@@ -9,12 +9,12 @@ import pytest
 
 import uda.evaluate
 import uda.train
-from uda.build import _copies
+from uda.augmenting import make_copies
 from uda.config import compose, read_train
+from uda.copies import Copies
 from uda.data.rows import Rows
 from uda.data.tokens import Chunk
 from uda.errors import UserError
-from uda.views import Copies
 
 
 def pairs(num_rows: int, seed: int) -> pd.DataFrame:
@@ -112,23 +112,18 @@ def test_both_texts_and_their_types_reach_the_model(
 
 def test_each_text_of_a_pair_is_augmented_by_itself(files: Path, tiny_encoder: Callable[[str], Path]) -> None:
     """Uniform replacement: equal texts of a pair get other words, and each copy others; texts as they are else."""
-    from uda.engine.tokenizer import load_tokenizer
-
     changes = ("augment=uniform", "augment.probability=0.5", "augment.num_copies=2")
     settings = read_train(compose("train", overrides(files, tiny_encoder("bert"), *changes)))
-    tokenizer = load_tokenizer(
-        str(tiny_encoder("bert")), settings.model, settings.data.max_length, settings.data.truncation
-    )
     texts = [f"the film was a very good bad plot scene {number}" for number in range(20)]
     rows = pd.DataFrame({"text": texts, "text_pair": texts, "key": [str(number) for number in range(20)]})
     rows["raw_hash"] = rows["folded"] = 64 * "0"
-    copies = _copies(settings, Rows.of(rows), 20, tokenizer)
+    copies = make_copies(settings.augment, Rows.of(rows), 20, lowercase=True)
     columns = [column for number in range(2) for column in texts_of(copies, number)]
     for number, one in enumerate(columns):
         assert [len(text.split()) for text in one] == [10] * 20
         for other in columns[number + 1 :]:
             assert sum(a == b for a, b in zip(one, other, strict=True)) <= 2
-    singles = _copies(settings, Rows.of(rows.drop(columns="text_pair")), 20, tokenizer)
+    singles = make_copies(settings.augment, Rows.of(rows.drop(columns="text_pair")), 20, lowercase=True)
     # As if the first texts stood alone: the same corpus.
     assert [texts_of(singles, number) for number in range(2)] == [(columns[0], None), (columns[2], None)]
 
