@@ -60,16 +60,16 @@ def run(cfg: DictConfig) -> Result:
 
 def clear(cfg: DictConfig) -> int:
     """Delete all that the method has in the cache, whatever its configurations; the number of bytes that were freed."""
+    from uda.augmentation.cache import clear as delete
     from uda.augmentation.cache import method_folder, size_in_bytes
     from uda.augmenting import cache_of
-    from uda.files import remove, unwritable
+    from uda.files import unwritable
 
     settings = config.read_augment(cfg)
     folder = method_folder(cache_of(settings.augment), config.build_augmenter(settings.augment, lowercase=True))
     size = size_in_bytes(folder)
     try:
-        if folder.exists():
-            remove(folder)
+        delete(folder)
     except OSError as error:
         raise unwritable(folder, error) from error
     log.info("deleted %s of augmented texts in %s", _size(size), folder)

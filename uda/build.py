@@ -232,7 +232,7 @@ def build_training(
     learning, teaching = process.accelerator.prepare_model(student), teacher or student
     if (backend := settings.train.compile) is not None:
         learning, teaching = compiled(learning, backend), compiled(teaching, backend)
-    models = Models(student, teacher, learning, teaching, pad_id, kernels, backend is not None)
+    models = Models(student, teacher, learning, teaching, pad_id, kernels, data.max_length if backend else None)
     return Training(
         models,
         objective.to(process.device),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from uda.augmentation.base import Augmenter
-from uda.augmentation.cache import Cache, configuration_folder, copy_keys, text_hashes
+from uda.augmentation.cache import Cache, cleared, configuration_folder, copy_keys, method_folder, text_hashes
 from uda.augmentation.filling import WHOLE, Filled, Shard, Texts, fill
 from uda.data.rows import CHUNK_ROWS, Rows
 from uda.data.tokens import CHUNK, Chunk
@@ -47,6 +47,11 @@ class Copies:
                 f"found {type(augmenter).__name__}, which has one text a row. Choose another, for example "
                 "augment=tfidf_mild."
             )
+        if settings.shard.count > 1 and (augmenter.unchanged or augmenter.by_key):
+            raise UserError(
+                f"augment.num_shards: expected 1, as {type(augmenter).__name__} makes no texts that are kept, found "
+                f"{settings.shard.count}. Leave it out; training needs no augmentation beforehand here."
+            )
         self.count = settings.num_copies
         self._rows = rows
         self._columns = ["text", "text_pair"][: 2 if rows.paired else 1]
@@ -69,6 +74,7 @@ class Copies:
             self._method,
             self.count if self._rows.paired else None,  # the second texts' copies count on from it
             self.augmenter.fingerprint(),
+            cleared(method_folder(self._settings.cache, self.augmenter)),
             number,
         ]
         return hashlib.sha256(json.dumps(decided_by, sort_keys=True, default=str).encode()).hexdigest()
@@ -127,7 +133,13 @@ class Copies:
         if None in found:
             self.fill()
             found = self._cache.texts(digests)
-        return [text for text in found if text is not None]
+        made = [text for text in found if text is not None]
+        if (num_gone := len(found) - len(made)) > 0:
+            raise UserError(
+                f"Expected the texts that were just made in the cache {self._cache.folder}, found {num_gone} of them "
+                "gone: something deletes files there. Let that end, and give the same command again."
+            )
+        return made
 
     def _prepare(self, texts: Iterable[str], keys: Iterable[str]) -> None:
         if self.augmenter.uses_corpus:

@@ -26,7 +26,7 @@ def installed(pivot: str) -> Any:
 def settings(**changes: Any) -> dict[str, Any]:
     values = yaml.safe_load(YAML.read_text())
     del values["_target_"]
-    return values | changes
+    return {"num_workers": None, **values, **changes}
 
 
 @pytest.fixture

@@ -46,6 +46,18 @@ class Shouting(Augmenter):
         self.closed += 1
 
 
+class Paid(Shouting):
+    """Stops at the thirteenth text; gets five at a time."""
+
+    max_texts = 5
+    own_workers = True
+
+    def augment(self, texts: Sequence[str], keys: Sequence[str], copy: int) -> list[str]:
+        if len(self.asked) + len(texts) >= 13:
+            raise UserError("the money is spent")
+        return super().augment(texts, keys, copy)
+
+
 def texts(values: Sequence[str], copy: int = 0, size: int = 1_000) -> Texts:
     """The texts, a chunk at a time."""
 
@@ -402,3 +414,10 @@ def test_of_two_runs_at_once_one_waits_and_finds_what_the_other_made(tmp_path: P
     assert sorted(int(out.split()[1]) for out, _ in outputs) == [0, 4_000]
     start(tmp_path / "whole").communicate()
     assert content(tmp_path / "both") == content(tmp_path / "whole")
+
+
+def test_what_was_made_before_an_error_is_kept(tmp_path: Path) -> None:
+    folder = tmp_path / "cache"
+    with pytest.raises(UserError, match="the money is spent"):
+        filled(folder, TEXTS[:20], Paid())
+    assert Cache(folder).has(copy_keys(text_hashes(TEXTS[:20]), 0)).tolist() == [True] * 10 + [False] * 10

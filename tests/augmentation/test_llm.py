@@ -188,6 +188,7 @@ def cut(text: str, number: int) -> Reply:
         lambda text, number: (200, {}, b"[1, 2]"),
         lambda text, number: (200, {}, b"\xff\xfe"),
         lambda text, number: (200, {"Content-Length": "1000"}, b"{"),  # less than announced
+        lambda text, number: (429, {"Retry-After": "Fri, 31 Feb 2026"}, b""),
         cut,
     ],
 )

@@ -401,12 +401,13 @@ def test_loader_gives_the_batches_of_the_sampler_in_order() -> None:
 
 
 def test_rows_filled_up_to_multiples_have_something_to_attend_to() -> None:
-    filled = pad_rows([np.array([7, 8, 9])], 1, [np.array([0, 1, 1])]).padded_to(2, 5)
-    assert filled.ids[0, :3].tolist() == [7, 8, 9]
+    filled = pad_rows([np.array([7, 8, 9])], 1, [np.array([0, 1, 1])]).padded_to(2, 5, 8, pad_id=1)
+    assert filled.ids.tolist() == [[7, 8, 9, 1, 1], [1] * 5]
     assert filled.mask.tolist() == [[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]]
     assert filled.types is not None
     assert filled.types.shape == (2, 5)
     assert filled.types[0].tolist() == [0, 1, 1, 0, 0]
     assert filled.lengths == [3, 1]
-    same = filled.padded_to(2, 5)
+    assert pad_rows([np.array([7, 8, 9])], 1).padded_to(1, 5, 4, pad_id=1).ids.tolist() == [[7, 8, 9, 1]]
+    same = filled.padded_to(2, 5, 8, pad_id=1)
     assert same.mask.tolist() == filled.mask.tolist()

@@ -419,3 +419,21 @@ def test_any_arrow(tmp_path: Path, name: str, texts: list[str | None], numbers: 
     assert (
         rows_of(read_table(path, FOUND)) == both_ways(path) == [list(row) for row in zip(texts, numbers, strict=True)]
     )
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc, which tells a process's memory")
+def test_a_parquet_file_that_is_streamed_does_not_gather_in_memory(tmp_path: Path) -> None:
+    """80 row groups of 1 MB that no codec makes smaller, of which each is let go of when the next one is read."""
+    generator = np.random.default_rng(0)
+    with pq.ParquetWriter(tmp_path / "rows.parquet", pa.schema([("text", pa.string())]), compression="none") as writer:
+        for _ in range(80):
+            texts = [generator.bytes(2_000).hex() for _ in range(250)]
+            writer.write_batch(pa.record_batch([pa.array(texts)], names=["text"]))
+    held = [anonymous_megabytes() for _ in stream_tables(tmp_path / "rows.parquet", FOUND, 250)]
+    assert len(held) == 80
+    assert held[-1] - held[10] < 25
+
+
+def anonymous_megabytes() -> float:
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return int(line.split()[1]) / 1024

@@ -59,9 +59,8 @@ def test_a_gpu_and_an_encoder_without_kernels_keep_their_own(model) -> None:
 def test_each_pass_has_the_kernel_of_its_rows(model, with_teacher, monkeypatch) -> None:
     model.set_attn_implementation("eager")
     teacher = BertForSequenceClassification(model.config) if with_teacher else None
-    models = Models(
-        model, teacher, model, teacher or model, 0, fastest_kernels(model, CPU, layers_twice=False), few_shapes=False
-    )
+    kernels = fastest_kernels(model, CPU, layers_twice=False)
+    models = Models(model, teacher, model, teacher or model, 0, kernels, compiled_length=None)
     seen = []
 
     def noted(passing, tokens):

@@ -85,7 +85,7 @@ def keep_some(*kept: int) -> UDA:
 
 
 def models_of(student, teacher=None) -> Models:
-    return Models(student, teacher, student, teacher or student, 0, None, False)
+    return Models(student, teacher, student, teacher or student, 0, None, None)
 
 
 def left_gradients(student) -> dict[str, Tensor]:
@@ -261,7 +261,9 @@ def test_passes_by_length_give_the_logits_and_gradients_of_one_pass() -> None:
     rng = np.random.default_rng(1)
     tokens = pad_rows([rng.integers(5, 50, size=size) for size in (8, 400, 9, 390, 7)], pad_id=0)
     outcome = StepOutcome()
-    models = Models(model, None, model, model, 0, fastest_kernels(model, torch.device("cpu"), False), few_shapes=False)
+    models = Models(
+        model, None, model, model, 0, fastest_kernels(model, torch.device("cpu"), False), compiled_length=None
+    )
     apart = logits_by_length(models, model, tokens, outcome)
     assert outcome.num_tokens == 8 + 400 + 9 + 390 + 7
     assert outcome.num_slots == 2 * 400 + 3 * 9
@@ -333,7 +335,7 @@ def test_compiled_passes_of_few_shapes_give_the_same_gradients(student, process)
 
     plain = gradients(student, keep_some(0, 2, 5), make_batch(), process)
     made = torch.compile(student, backend=backend, dynamic=False)
-    models = Models(student, None, made, made, 0, None, few_shapes=True)
+    models = Models(student, None, made, made, 0, None, compiled_length=64)
     student.zero_grad()
     outcome = run_step(models, keep_some(0, 2, 5), make_batch(), Context(0.5), process, None)
     assert {shape for found in shapes for shape in found} >= {(8, 64)}

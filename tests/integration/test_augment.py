@@ -17,8 +17,10 @@ import pytest
 import uda.augment
 import uda.train
 from uda.augmentation.tfidf import TfIdfReplacement
-from uda.augmenting import encoder_lowercases, leaves_case_open
+from uda.augmenting import encoder_lowercases, leaves_case_open, make_copies
 from uda.config import compose, config_dir, read_augment, read_train
+from uda.copies import Copies
+from uda.data.splits import load_split
 from uda.engine.settings import ModelSettings
 from uda.errors import UserError
 
@@ -114,6 +116,15 @@ def test_methods_without_texts_of_their_own_leave_the_cache_alone(
     done = augment(*tiny, "augment=files", f"augment.path={tmp_path}/other.csv", "augment.column=other")
     assert (done.texts, done.computed, done.kept_as_original) == (60, 0, 0.0)
     assert not cache.exists()
+    with pytest.raises(UserError, match=r"augment\.num_shards: expected 1, as NoAugmentation makes no texts .*found 2"):
+        augment(*tiny, "augment=none", "augment.num_shards=2")
+
+
+def test_texts_that_vanish_are_no_others(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if somebody deleted the cache between the filling and the reading."""
+    monkeypatch.setattr(Copies, "fill", lambda self: None)
+    with pytest.raises(UserError, match=r"found 60 of them gone: something deletes files there"):
+        uda.train.run(compose("train", tiny))
 
 
 def test_the_texts_of_pairs_are_augmented_each(tiny: list[str], review_files: Path) -> None:
@@ -190,14 +201,24 @@ def test_a_cache_that_cannot_be_written_is_one_message(tiny: list[str], tmp_path
         augment(*tiny, f"augment.cache_dir={tmp_path}/file/cache")
 
 
+def content(overrides: list[str]) -> str:
+    """What names the tokens of the first copies."""
+    settings = read_train(compose("train", overrides))
+    rows = load_split(settings.data).unlabeled
+    return make_copies(settings.augment, rows, len(rows), lowercase=True).content(0)
+
+
 def test_clear_deletes_what_the_method_made(tiny: list[str], cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     augment(*tiny)
     size = augment(*tiny, "augment.seed=1").method_bytes  # of both
     augment(*tiny, "augment=uniform")
+    before = content(tiny)
+    assert content(tiny) == before
     with caplog.at_level(logging.INFO, "uda"):
         assert uda.augment.clear(compose("augment", [*tiny, "clear=true"])) == size
     assert "MiB of augmented texts in " in caplog.text
-    assert [path.name for path in cache.iterdir()] == ["UniformReplacement"]
+    assert sorted(path.name for path in cache.iterdir()) == ["TfIdfReplacement.cleared", "UniformReplacement"]
+    assert content(tiny) != before  # tokens of deleted texts are not those of new ones
     assert uda.augment.clear(compose("augment", [*tiny, "clear=true"])) == 0
     assert augment(*tiny).computed == 60
 

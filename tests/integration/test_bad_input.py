@@ -27,7 +27,7 @@ BAD: dict[str, tuple[str, str, str, str]] = {  # name: overrides, expected, foun
     # groups and keys
     "experiment": ("+experiment=imbd", "experiment=imbd: expected one of ", "found 'imbd'", "Did you mean 'imdb'?"),
     "data option": ("data=imbd", "data=imbd: expected one of files, imdb", "found 'imbd'", "Did you mean 'imdb'?"),
-    "augment option": ("augment=tfidff", "expected one of files, none", "found 'tfidff'", "Did you mean 'tfidf'?"),
+    "augment option": ("augment=tfidff", "expected one of apertium, ", "found 'tfidff'", "Did you mean 'tfidf'?"),
     "model option": ("model=mini", "expected one of bert_base, local", "found 'mini'", "Did you mean 'minilm'?"),
     "objective option": (
         "objective=supervise",

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-from uda.augmentation import pipelines, pivots, sentences, tagger_filter
+from uda.augmentation import lengths, pipelines, pivots, sentences, tagger_filter
 from uda.augmentation.base import Augmenter, code_hash
 from uda.augmentation.checks import check_positive, check_whole
 from uda.augmentation.lengths import keeps_length
@@ -80,14 +80,15 @@ class Apertium(Augmenter):
             pool.close()
 
     def fingerprint(self) -> str:
-        return super().fingerprint() + code_hash(tagger_filter, pipelines, pivots, sentences) + self._data_hash
+        return super().fingerprint() + code_hash(lengths, tagger_filter, pipelines, pivots, sentences) + self._data_hash
 
     @cached_property
     def _data_hash(self) -> str:
         """SHA-256 over the pairs' commands and the content of the dictionaries and rules that they name."""
         digest = hashlib.sha256()
         for stages in self._stages.values():
-            for part in (part for stage in stages for part in stage):
+            own = (part for stage in stages for part in stage if part not in _TAGGER_FILTER)  # the same on any machine
+            for part in own:
                 digest.update(f"{part}\0".encode())
                 if Path(part).is_file():
                     digest.update(Path(part).read_bytes())

@@ -20,6 +20,7 @@ import json
 import logging
 import os
 import platform
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ import pyarrow as pa
 from uda.augmentation.base import Augmenter
 from uda.augmentation.store import SUFFIX, TextFile, as_keys, merged, sorted_piece, write_texts
 from uda.errors import UserError
+from uda.files import remove, write_text
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +64,23 @@ def size_in_bytes(folder: Path) -> int:
         with suppress(FileNotFoundError):
             size += path.stat().st_size if path.is_file() else 0
     return size
+
+
+def clear(folder: Path) -> None:
+    """Delete what a method has made, and note that, so that nothing made of it counts any more."""
+    if folder.exists():
+        remove(folder)
+        write_text(_note(folder), str(time.time_ns()))
+
+
+def cleared(folder: Path) -> str:
+    """Another string after each `clear` of a method's folder."""
+    note = _note(folder)
+    return note.read_text() if note.is_file() else ""
+
+
+def _note(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.cleared")
 
 
 def text_hashes(texts: Sequence[str]) -> list[bytes]:

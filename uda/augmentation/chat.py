@@ -178,12 +178,14 @@ class ChatClient:
 
 
 def _retry_after(headers: httpx2.Headers) -> float:
-    """The seconds that `Retry-After` asks for, as a number or as a date; 0 without one."""
+    """The seconds that `Retry-After` asks for, as a number or as a date; 0 without either."""
     value = headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d+(\.\d+)?", value):
         return float(value)
-    date = email.utils.parsedate_to_datetime(value).timestamp() if re.match(r"[A-Z][a-z]{2}, ", value) else 0.0
-    return max(date - time.time(), 0.0)
+    try:
+        return max(email.utils.parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+    except ValueError:  # neither
+        return 0.0
 
 
 def _seconds(duration: str) -> float:

@@ -26,6 +26,7 @@ class _Combination(Augmenter):
         self.uses_corpus = any(member.uses_corpus for member in members)
         self.by_key = any(member.by_key for member in members)
         self.own_workers = any(member.own_workers for member in members)
+        self.max_texts = min((member.max_texts for member in members if member.max_texts), default=None)
 
     def prepare(self, texts: Iterable[str], keys: Iterable[str], num_source_rows: int) -> None:
         prepared = [member for member in self.methods.values() if type(member).prepare is not Augmenter.prepare]

@@ -14,6 +14,7 @@ from uda.errors import UserError, did_you_mean
 
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
 _CHUNK_ROWS = 10_000
+_BUFFER = 1 << 20  # bytes; without it, and with pre_buffer, all that was read would stay in memory
 _NAMED = 5  # how many ids a message names
 
 
@@ -149,7 +150,9 @@ def _read_chunks(path: Path, columns: list[str]) -> Iterator[pd.DataFrame]:
     """The file's rows in chunks, values as they stand: a CSV's '007' and 'NA' are strings like any other."""
     try:
         if path.suffix == ".parquet":
-            for batch in pq.ParquetFile(path).iter_batches(_CHUNK_ROWS, columns=columns):
+            for batch in pq.ParquetFile(path, pre_buffer=False, buffer_size=_BUFFER).iter_batches(
+                _CHUNK_ROWS, columns=columns
+            ):
                 yield batch.to_pandas()
         elif path.suffix == ".csv":
             yield from _read_csv(path)

@@ -101,7 +101,8 @@ class _Filling:
         self._shard = shard
         self.num_wanted = self.num_missing = self.computed = self.kept = 0
         self._batch_seconds = _FILE_SECONDS if augmenter.own_workers else _BATCH_SECONDS
-        self._batch_size = _FIRST_BATCH
+        self._max_batch = augmenter.max_texts or _MAX_BATCH
+        self._batch_size = min(_FIRST_BATCH, self._max_batch)
         self._asked: deque[list[_Missing]] = deque()  # batches that are being made
         self._made: list[tuple[bytes, str]] = []  # and are not written yet
         self._written: list[bytes] = []
@@ -132,8 +133,8 @@ class _Filling:
                     self._take(each)
                 self._progress.finish()
         finally:
-            self._augmenter.close()
             self._write()
+            self._augmenter.close()
         log.info("augmented %s", self._progress.line())
 
     def _all_missing(self) -> Iterator[_Missing]:
@@ -176,7 +177,7 @@ class _Filling:
         """Keep what became of the batch that was asked for first; write when it is time."""
         batch = self._asked.popleft()
         wanted = len(batch) * self._batch_seconds / max(made.seconds, 1e-3)
-        self._batch_size = int(min(max(wanted, 1), 4 * self._batch_size, _MAX_BATCH))
+        self._batch_size = int(min(max(wanted, 1), 4 * self._batch_size, self._max_batch))
         self._made += [(each.digest, text) for each, text in zip(batch, made.texts, strict=True)]
         kept = sum(each.text == text for each, text in zip(batch, made.texts, strict=True))
         self.computed += len(batch)

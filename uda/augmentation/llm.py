@@ -79,6 +79,7 @@ class LanguageModel(Augmenter):
         self.request = {"model": str(model), "temperature": temperature, "max_tokens": max_tokens}
         self.refusals = [_compiled(pattern) for pattern in refusals]
         self.concurrency, self.timeout, self.max_retries = concurrency, timeout, max_retries
+        self.max_texts = concurrency  # answers are paid for: few are lost where one ends the run
         self.limit, self.seed = limit, seed
         self.api_key_env = api_key_env
         self._key()
@@ -109,13 +110,13 @@ class LanguageModel(Augmenter):
         with ChatClient(self.base_url, self.request, self.timeout, self.max_retries, self._key()) as client:
             try:
                 futures = [executor.submit(self._work, client, text, copy) for text in texts]
-                errors = [future.exception() for future in wait(futures, return_when=FIRST_EXCEPTION).done]
-                for error in errors:
-                    if error is not None and not isinstance(error, Stopped):
-                        raise error
+                wait(futures, return_when=FIRST_EXCEPTION)
             finally:
                 client.stop()
                 executor.shutdown(cancel_futures=True)
+        for error in [future.exception() for future in futures if not future.cancelled()]:
+            if error is not None and not isinstance(error, Stopped):
+                raise error
         log.info("%s", self._report())
         return [future.result() for future in futures]
 

@@ -46,14 +46,16 @@ class Tokens:
             types = torch.cat([pad(each, (0, length - each.shape[1])) for each in found])
         return Tokens(torch.cat(ids), torch.cat(mask), self.lengths + other.lengths, types)
 
-    def padded_to(self, rows: int, length: int) -> "Tokens":
-        """The same rows and rows of one padding token after them, filled up to multiples of `rows` and `length`."""
+    def padded_to(self, rows: int, length: int, max_length: int, pad_id: int) -> "Tokens":
+        """The same rows and rows of one padding token after them, filled up to multiples of `rows` and `length`; no
+        row beyond `max_length`.
+        """
         (num_rows, longest), pad = self.ids.shape, torch.nn.functional.pad
-        more = (0, -longest % length, 0, -num_rows % rows)
+        more = (0, max(min(-(-longest // length) * length, max_length) - longest, 0), 0, -num_rows % rows)
         mask = pad(self.mask, more)
         mask[num_rows:, 0] = 1  # attention to nothing at all is not a number
         types = None if self.types is None else pad(self.types, more)
-        return Tokens(pad(self.ids, more), mask, self.lengths + [1] * more[3], types)
+        return Tokens(pad(self.ids, more, value=pad_id), mask, self.lengths + [1] * more[3], types)
 
     def to(self, device: torch.device) -> "Tokens":
         return self._each(lambda tensor: tensor.to(device, non_blocking=True), self.lengths)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
@@ -39,6 +39,10 @@ class TableOptions:
     encoding: str | None = None
     header: bool | None = None
     prefix: str = "data."
+
+
+# Of Parquet files: else all that was read stays in memory until the last row is.
+_FLAT: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}
 
 
 def read_table(path: Path, options: TableOptions) -> pd.DataFrame:
@@ -184,7 +188,7 @@ def _check_options(options: TableOptions) -> None:
 def _record_batches(file: BinaryIO, kind: str, chunk_rows: int) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """The schema, and the rows of Parquet or Arrow, at most `chunk_rows` a batch; dictionaries become their values."""
     if kind == "parquet":
-        parquet = pq.ParquetFile(file)
+        parquet = pq.ParquetFile(file, **_FLAT)
         schema, batches = parquet.schema_arrow, parquet.iter_batches(batch_size=chunk_rows)
     else:
         schema, batches = _arrow_batches(file)

@@ -39,6 +39,7 @@ class _Dropout(torch.autograd.Function):
         return _masked(gradient, mask, ctx.scale), None
 
 
+@torch.compiler.disable
 def _mask(shape: torch.Size, keep: int) -> Tensor:
     """All bits set where an element is kept, none where it is dropped: int16."""
     seed = int(torch.empty((), dtype=torch.int64).random_())

@@ -23,8 +23,9 @@ class Models:
     """The student, and an EMA teacher if any.
 
     learning: the student as it makes passes with a gradient: wrapped by Accelerate, compiled. teaching: the teacher,
-    or the student where there is none, as it makes passes without. few_shapes: these two were compiled, so that
-    batches must come in few shapes. kernels: of attention; None: the one that the user named, for all passes.
+    or the student where there is none, as it makes passes without. kernels: of attention; None: the one that the user
+    named, for all passes. compiled_length: these two were compiled, so that batches must come in few shapes, of at most
+    so many tokens a row; None: they were not.
     """
 
     student: PreTrainedModel
@@ -33,7 +34,7 @@ class Models:
     teaching: nn.Module
     pad_id: int
     kernels: Kernels | None
-    few_shapes: bool
+    compiled_length: int | None
 
     def attention(self, model: PreTrainedModel, longest: int = 0) -> AbstractContextManager[None]:
         """Passes of the student or the teacher are made by the kernel that suits rows of at most so many tokens, and a
@@ -166,7 +167,9 @@ def logits_by_length(models: Models, model: nn.Module, tokens: Tokens, outcome: 
     parts = []
     for rows in blocks:
         part = tokens if len(blocks) == 1 else tokens.select(rows)
-        padded = part.padded_to(_ROWS_MULTIPLE, _LENGTH_MULTIPLE) if models.few_shapes and len(part) else part
+        padded = part
+        if models.compiled_length is not None and len(part):
+            padded = part.padded_to(_ROWS_MULTIPLE, _LENGTH_MULTIPLE, models.compiled_length, models.pad_id)
         outcome.saw(part.lengths, padded.mask.numel())
         with models.attention(unwrapped, max(part.lengths, default=0)):
             parts.append(logits_of(model, padded)[: len(part)])

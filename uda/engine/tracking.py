@@ -117,6 +117,7 @@ class Tracker:
         """Note an evaluation on the dev or test rows: its scores, and their confusion matrix from labels [N] and
         probabilities [N, K].
         """
+        self._start_counting()
         if not self.process.is_main:
             return
         for name in SCORES:
@@ -124,7 +125,6 @@ class Tracker:
         self.accuracy = f"{role} accuracy {100 * scores['accuracy']:.2f} %"
         self._confusion(step, role, labels, probs)
         log.info("step %d/%d: %s, NLL %.3f", step, self.num_steps, self.accuracy, scores["nll"])
-        self._start_counting()
 
     def _start_counting(self) -> None:
         """Speed is that of the steps since then."""
