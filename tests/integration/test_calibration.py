@@ -83,6 +83,7 @@ def test_the_temperature_is_that_of_the_dev_rows(
     assert "the same dev rows chose the weights" in metrics["calibration"]["note"]
 
 
+@pytest.mark.slow
 def test_without_dev_rows_the_log_says_that_nothing_is_calibrated(
     tiny: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -113,6 +114,7 @@ def splits(monkeypatch: pytest.MonkeyPatch) -> list[Split]:
     return found
 
 
+@pytest.mark.slow
 def test_without_dev_rows_auto_takes_as_many_folds_as_the_rarest_class_bears(
     tiny: list[str], tmp_path: Path, splits: list[Split]
 ) -> None:
@@ -123,6 +125,7 @@ def test_without_dev_rows_auto_takes_as_many_folds_as_the_rarest_class_bears(
     assert [len(split.labeled) for split in splits] == [4, 2, 2]
 
 
+@pytest.mark.slow
 def test_each_fold_is_answered_by_a_model_trained_without_it(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, splits: list[Split]
 ) -> None:
@@ -198,6 +201,7 @@ def test_without_checkpoints_a_stop_in_the_folds_keeps_the_training_before_them(
     assert len(trained) == num_steps  # of the second fold alone
 
 
+@pytest.mark.slow
 def test_a_class_without_dev_rows_is_named(with_dev: list[str], review_files: Path, tmp_path: Path) -> None:
     dev = pd.read_csv(review_files / "dev.csv")
     dev[dev.label == "pos"].to_csv(review_files / "dev.csv", index=False)

@@ -62,6 +62,7 @@ def test_a_damaged_checkpoint_costs_steps_but_no_exactness(
     assert checkpoints.checkpoint_steps(stopped / "checkpoints") == [16, 20]
 
 
+@pytest.mark.slow
 def test_where_every_checkpoint_is_damaged_the_run_is_refused_and_without_them_it_starts_anew(
     tiny: list[str], stopped: Path
 ) -> None:
@@ -90,6 +91,7 @@ def test_a_preempted_job_goes_on_though_it_was_started_to_overwrite(
     assert "resuming" not in caplog.text
 
 
+@pytest.mark.slow
 def test_number_neutral_keys_may_change_on_the_way(tiny: list[str], stopped: Path, tmp_path: Path) -> None:
     others = ["train.checkpoint_every=5", "train.keep_checkpoints=9", "train.log_every=2"]
     run([*[item for item in tiny if "_every=1" not in item], *others], stopped)
@@ -105,6 +107,7 @@ def _unfinished(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_another_precision_goes_on_with_a_warning(
     tiny: list[str], stopped: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -119,6 +122,7 @@ def test_another_precision_goes_on_with_a_warning(
     assert warning in (stopped / "train.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_tells_its_log_and_keeps_what_was_there(tiny: list[str], stopped: Path) -> None:
     before = (stopped / "train.log").read_text()
     run([*tiny, *EVERY_4], stopped)
