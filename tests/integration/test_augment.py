@@ -253,11 +253,11 @@ def test_the_command(tiny: list[str], cache: Path) -> None:
     assert "60 texts: 0 computed, the other 60 found in the cache; " in err
     assert f"cache: {cache}, " in err
     (folder,) = Path("outputs/tiny").iterdir()
-    assert sorted(path.name for path in folder.iterdir()) == ["augment.log", "metrics.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["augment.log", "augmentation.html", "metrics.json"]
     process = command(*tiny, "clear=true", "hydra.run.dir=outputs/clear")
     process.communicate()
     assert process.returncode == 0
-    assert not list(cache.iterdir())
+    assert [path.name for path in cache.iterdir()] == ["TfIdfReplacement.cleared"]
     assert not Path("outputs/clear").exists()
     process = command(*tiny, "augment.shard=1")
     _, err = process.communicate()
