@@ -105,8 +105,10 @@ def job(folder, number, pipe):
         nonlocal count
         if event not in EVENTS:
             return
-        path = arguments[0]  # of flock and of some opens a descriptor; TensorBoard's are bytes
-        if event == "fcntl.flock" or isinstance(path, (str, bytes)) and os.fsdecode(path).startswith(folder):
+        path = arguments[0]  # TensorBoard's are bytes
+        if isinstance(path, int):  # of flock and of some opens: only the first run waits for locks of the caches
+            path = os.readlink(f"/proc/self/fd/{path}")
+        if os.fsdecode(path).startswith(folder):
             count += 1
             os.pwrite(pipe, str(count).encode().rjust(9), 0)
             if count == number:
