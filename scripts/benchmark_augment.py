@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from transformers.models.bert.tokenization_bert_legacy import BasicTokenizer
 
-from uda import config
+from uda import config, instances
 from uda.augmentation.tfidf import TfIdfReplacement
 from uda.augmentation.words import split_words
 
@@ -139,7 +139,7 @@ def measure_apertium(texts: list[str]) -> dict[str, float]:
     if shutil.which("apertium") is None:
         return {}
     settings = config.read_train(config.compose("train", ["augment=apertium"])).augment
-    augmenter = config.build_augmenter(settings, lowercase=True)
+    augmenter = instances.build_augmenter(settings, lowercase=True)
     augmenter.augment(texts[:4], [""] * 4, 0)  # its programs start
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = _seconds(lambda: augmenter.augment(texts, [""] * len(texts), 0))

@@ -13,7 +13,7 @@ import torch
 from benchmark_reference import Reference
 from torch.profiler import ProfilerActivity, profile
 
-from uda import build, config
+from uda import build, instances
 from uda.config import TrainConfig, compose, read_train
 from uda.data.batches import StepSampler, make_loader
 from uda.data.splits import load_split
@@ -38,7 +38,7 @@ def built(overrides: list[str], folder: Path) -> tuple[training.Training, TrainC
     tokenizer = load_tokenizer(location, settings.model, settings.data.max_length, settings.data.truncation)
     split = load_split(settings.data)
     counts = {"num_classes": len(split.label_names), "num_unlabeled": len(split.unlabeled)}
-    objective = config.build(settings.objective, "objective", **counts)
+    objective = instances.build(settings.objective, "objective", **counts)
     run = build.build_training(settings, split, objective, tokenizer, location, process, folder)
     return run, settings, tokenizer
 

@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import set_seed
 
-from uda import build, config
+from uda import build, instances
 from uda.config import compose, read_train
 from uda.data.batches import RowStream, StepSampler, Tokens, make_loader, pad_stored
 from uda.data.splits import load_split
@@ -115,7 +115,7 @@ def main() -> None:
         tokenizer = load_tokenizer(location, settings.model, settings.data.max_length, settings.data.truncation)
         split = load_split(settings.data)
         counts = {"num_classes": len(split.label_names), "num_unlabeled": len(split.unlabeled)}
-        objective = config.build(settings.objective, "objective", **counts)
+        objective = instances.build(settings.objective, "objective", **counts)
         process = Process.start(Precision.fp32)
         assert settings.data.max_length is not None
         with tempfile.TemporaryDirectory() as name:

@@ -6,8 +6,9 @@ import pytest
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from uda.config import build, compose, config_dir, read_train
+from uda.config import compose, config_dir, read_train
 from uda.errors import UserError
+from uda.instances import build
 from uda.objectives.base import Objective
 
 
@@ -140,20 +141,6 @@ BAD = [
 def test_bad_values_are_refused_before_any_work(overrides: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_train(compose("train", ["+experiment=imdb", *overrides]))
-
-
-def test_a_misspelt_key_of_a_class_is_named() -> None:
-    cfg = compose("train", ["+experiment=imdb", "+objective.temprature=1"])
-    with pytest.raises(UserError, match=r"objective.temprature: expected a key of .*Did you mean 'temperature'\?"):
-        build(read_train(cfg).objective, "objective", num_classes=2, num_unlabeled=1)
-    cfg = compose("train", ["+experiment=imdb", "~objective.tsa"])
-    with pytest.raises(UserError, match=r"objective: expected all keys of .*, found none for tsa"):
-        build(read_train(cfg).objective, "objective", num_classes=2, num_unlabeled=1)
-
-
-def test_a_class_that_does_not_exist_is_named() -> None:
-    with pytest.raises(UserError, match=r"objective: expected a class that can be built.*objective._target_"):
-        build({"_target_": "uda.objectives.nothing.Here"}, "objective", num_classes=2, num_unlabeled=1)
 
 
 def test_booleans_are_labels_in_the_config_too() -> None:

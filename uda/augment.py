@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from uda import cli, config, judging
+from uda import cli, config, instances, judging
 from uda.config import AugmentConfig
 from uda.errors import UserError
 
@@ -51,7 +51,7 @@ def run(cfg: DictConfig) -> Result:
     """
     settings = config.read_augment(cfg)
     folder = config.run_dir(settings)
-    config.build_augmenter(settings.augment, lowercase=True)
+    instances.build_augmenter(settings.augment, lowercase=True)
     if settings.run is not None:
         judging.read_run(settings.run)
     with cli.log_kept() as log_to:
@@ -66,7 +66,7 @@ def clear(cfg: DictConfig) -> int:
     from uda.files import unwritable
 
     settings = config.read_augment(cfg)
-    folder = method_folder(cache_of(settings.augment), config.build_augmenter(settings.augment, lowercase=True))
+    folder = method_folder(cache_of(settings.augment), instances.build_augmenter(settings.augment, lowercase=True))
     size = size_in_bytes(folder)
     try:
         delete(folder)

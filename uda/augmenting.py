@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from uda import config
+from uda import instances
 from uda.augmentation.filling import WHOLE, Shard
 from uda.augmentation.workers import usable_cores
 from uda.copies import Copies, CopySettings
@@ -23,8 +23,8 @@ def make_copies(
     node: dict[str, Any], rows: Rows, num_source_rows: int, lowercase: bool, shard: Shard = WHOLE
 ) -> Copies:
     """The copies of the rows by `augment` of the config. lowercase: whether the encoder's tokenizer ignores case."""
-    augmenter = config.build_augmenter(node, lowercase)
-    method = config.deciding(node)
+    augmenter = instances.build_augmenter(node, lowercase)
+    method = instances.deciding(node)
     if leaves_case_open(method):
         method["encoder_lowercase"] = lowercase
     num_processes = node.get("num_workers") or usable_cores()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from uda import build, config
+from uda import build, instances
 from uda.config import TrainConfig
 from uda.data.splits import Split
 from uda.engine import export
@@ -126,7 +126,7 @@ def _trained_on(
     settings.train.eval_every = None
     settings.train.calibration = Calibration.none
     counts = {"num_classes": len(split.label_names), "num_unlabeled": len(split.unlabeled)}
-    objective = config.build(settings.objective, "objective", **counts)
+    objective = instances.build(settings.objective, "objective", **counts)
     if (weights := build.class_weights(settings, split)) is not None:
         objective.weigh_classes(weights)
     location = model_location(settings.model)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from uda import cli, config, run_directory
+from uda import cli, config, instances, run_directory
 from uda.config import TrainConfig
 from uda.files import unwritable
 
@@ -51,12 +51,12 @@ def run(cfg: DictConfig) -> Result:
     """
     settings = config.read_train(cfg)
     folder = config.run_dir(settings)
-    config.build(settings.objective, "objective", num_classes=2, num_unlabeled=1)
+    instances.build(settings.objective, "objective", num_classes=2, num_unlabeled=1)
     resolved = config.resolved(cfg)
     stored = _stored(settings, resolved, folder)
     if stored is not None:
         return stored
-    config.build_augmenter(settings.augment, lowercase=True)
+    instances.build_augmenter(settings.augment, lowercase=True)
     from uda import build
     from uda.engine.process import Process
 
@@ -106,7 +106,7 @@ def _train(
     tokenizer = load_tokenizer(location, settings.model, settings.data.max_length, settings.data.truncation)
     split = load_split(settings.data)
     counts = {"num_classes": len(split.label_names), "num_unlabeled": len(split.unlabeled)}
-    objective = config.build(settings.objective, "objective", **counts)
+    objective = instances.build(settings.objective, "objective", **counts)
     if settings.data.max_length is None or settings.train.num_steps is None:
         positions = encoder_positions(location, settings.model)
         choices.choose(settings, resolved, split, objective, tokenizer, positions, process.device.type)

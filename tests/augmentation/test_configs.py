@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from uda.config import build_augmenter, compose, read_train
+from uda.config import compose, read_train
 from uda.errors import UserError
+from uda.instances import build_augmenter
 
 FILES = sorted((Path(__file__).parents[2] / "configs" / "augment").glob("*.yaml"))
 
