@@ -1,4 +1,4 @@
-"""The typed schema of the config, its checks, and the only reader of Hydra's objects."""
+"""The typed schema of the config, its checks, and the reader of Hydra's job."""
 
 import hashlib
 import re
