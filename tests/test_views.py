@@ -19,6 +19,7 @@ from uda.copies import Copies, CopySettings
 from uda.data.rows import Rows
 from uda.data.settings import DataSettings, Truncation
 from uda.data.tokens import TokenStore, tokenize_in_memory
+from uda.errors import UserError
 from uda.views import Views, make_views
 
 DATA = DataSettings(max_length=24)
@@ -128,6 +129,34 @@ def test_the_second_start_neither_augments_nor_reads_the_texts(
     assert changed.texts == once.texts
     views(other := counted(0.1), 0.1)
     assert other.texts == once.texts
+
+
+class Refused(Counted):
+    """What the system refuses the method, in either of its two steps."""
+
+    step = "augment"
+
+    def prepare(self, texts: Iterable[str], keys: Iterable[str], num_source_rows: int) -> None:
+        if self.step == "prepare":
+            raise PermissionError(13, "Permission denied", "dictionary")
+
+    def augment(self, texts: Sequence[str], keys: Sequence[str], copy: int) -> list[str]:
+        raise FileNotFoundError(2, "No such file or directory", "translator")
+
+
+class RefusedByKey(Refused):
+    by_key = True
+
+
+@pytest.mark.parametrize("method", [Refused, RefusedByKey])
+@pytest.mark.parametrize(("step", "reason"), [("prepare", "'dictionary'"), ("augment", "'translator'")])
+def test_what_the_system_refuses_a_method_is_no_fault_of_the_token_cache(
+    frame: pd.DataFrame, tokenizer: Any, monkeypatch: pytest.MonkeyPatch, method: type[Refused], step: str, reason: str
+) -> None:
+    monkeypatch.setattr(Refused, "step", step)
+    copies = copies_of(Rows.of(frame), method(0.5, lowercase=True, seed=0), 1)
+    with pytest.raises(UserError, match=rf"augment: expected {method.__name__} to make its texts, found: .*{reason}"):
+        make_views(Rows.of(frame), copies, tokenizer, DATA)
 
 
 def test_other_rows_are_augmented_anew(frame: pd.DataFrame, tokenizer: Any, cache: Path) -> None:

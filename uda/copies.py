@@ -5,6 +5,7 @@ import itertools
 import json
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -86,7 +87,8 @@ class Copies:
         numbers = itertools.product(range(self.count), range(len(self._columns)))
         wanted = [Texts(number + place * self.count, partial(self._chunks_of, place)) for number, place in numbers]
         settings = self._settings
-        return fill(self._cache, self.augmenter, wanted, self._prepare, settings.num_processes, settings.shard)
+        with self._told():
+            return fill(self._cache, self.augmenter, wanted, self._prepare, settings.num_processes, settings.shard)
 
     def chunks(self, number: int) -> Iterator[Chunk]:
         """The texts of a copy, and the second ones of pairs."""
@@ -124,10 +126,11 @@ class Copies:
 
     def _copies_of(self, texts: list[str], keys: list[str], copy: int) -> list[str]:
         if self._cache is None:
-            if not self._prepared:
-                self._prepare(*self._corpus())
-                self._prepared = True
-            return self.augmenter.augment(texts, keys, copy)
+            with self._told():
+                if not self._prepared:
+                    self._prepare(*self._corpus())
+                    self._prepared = True
+                return self.augmenter.augment(texts, keys, copy)
         digests = copy_keys(text_hashes(texts), copy)
         found = self._cache.texts(digests)
         if None in found:
@@ -151,6 +154,17 @@ class Copies:
         if rows.paired:
             texts, keys = itertools.chain(texts, rows.text_pair), itertools.chain(keys, rows.key)
         return texts, keys
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What the system refuses a method is told as such, not as what the reader of its texts was about to do."""
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"augment: expected {type(self.augmenter).__name__} to make its texts, found: {error}. Those in the "
+                "cache are kept: mend that and give the same command again."
+            ) from error
 
     def _chunks_of(self, place: int) -> Iterator[tuple[list[str], list[str]]]:
         """The first texts of the rows, or the second ones, with their keys."""

@@ -5,6 +5,7 @@ import hashlib
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -286,6 +287,30 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path)
     with pytest.raises(UserError, match=r"Expected room and permission .*set augment.cache_dir to another folder"):
         filled(tmp_path / "file/folder", TEXTS, method)
     assert (method.asked, method.prepared) == ([], [])
+
+
+def test_a_whole_cache_that_may_only_be_read_serves(tmp_path: Path) -> None:
+    """As on a disk that others share: it is not merged there, and nothing is refused."""
+    first, second = filled(tmp_path, TEXTS[:1_000], Shouting()), tmp_path / "of-another"
+    filled(second, TEXTS[1_000:], Shouting())
+    assert first.computed == 1_000
+    for path in second.glob("*.arrow"):
+        path.rename(tmp_path / path.name)
+    shutil.rmtree(second)
+    before = content(tmp_path)
+    assert len(Cache(tmp_path)._files) == 2
+    command = ["mount", "--bind", "-o", "ro", str(tmp_path), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"a folder cannot be made read-only here: {done.stderr.strip()}")
+    try:
+        found = filled(tmp_path, TEXTS, Shouting())
+        with pytest.raises(UserError, match=r"Expected room and permission .*Read-only file system"):
+            filled(tmp_path, [*TEXTS, "a new one"], Shouting())
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+    assert (found.wanted, found.computed) == (3_000, 0)
+    assert content(tmp_path) == before
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from uda.augmentation.base import Augmenter, code_hash
 from uda.augmentation.checks import check_positive, check_whole
 from uda.augmentation.lengths import keeps_length
 from uda.augmentation.pipelines import Pipelines
-from uda.augmentation.pivots import draw_pivot, pivot_names
+from uda.augmentation.pivots import drawn_pivots, pivot_names
 from uda.augmentation.sentences import split_parts
 from uda.errors import UserError
 
@@ -52,12 +52,7 @@ class Apertium(Augmenter):
 
     def augment(self, texts: Sequence[str], keys: Sequence[str], copy: int) -> list[str]:
         results = list(texts)
-        for pivot in self.pivots:
-            numbers = [
-                number
-                for number, text in enumerate(texts)
-                if keeps_length(text, text) and draw_pivot(self.pivots, self.seed, copy, text) == pivot
-            ]
+        for pivot, numbers in drawn_pivots(self.pivots, self.seed, copy, texts):
             translations = self._translate(pivot, [texts[number] for number in numbers])
             for number, translation in zip(numbers, translations, strict=True):
                 if translation is not None:

@@ -14,7 +14,7 @@ from uda.augmentation import lengths, pivots, sentences
 from uda.augmentation.base import Augmenter, code_hash, text_generator
 from uda.augmentation.checks import check_choice, check_positive, check_whole
 from uda.augmentation.lengths import keeps_length
-from uda.augmentation.pivots import draw_pivot, pivot_names
+from uda.augmentation.pivots import drawn_pivots, pivot_names
 from uda.augmentation.sentences import split_sentences
 from uda.augmentation.translation_models import ModelSource, find_model
 from uda.errors import UserError, did_you_mean
@@ -92,12 +92,7 @@ class BackTranslation(Augmenter):
 
     def augment(self, texts: Sequence[str], keys: Sequence[str], copy: int) -> list[str]:
         results = list(texts)
-        for pivot in self.pivots:
-            numbers = [
-                number
-                for number, text in enumerate(texts)
-                if keeps_length(text, text) and draw_pivot(self.pivots, self.seed, copy, text) == pivot
-            ]
+        for pivot, numbers in drawn_pivots(self.pivots, self.seed, copy, texts):
             translations = self._there_and_back(pivot, [texts[number] for number in numbers], copy)
             for number, translation in zip(numbers, translations, strict=True):
                 if keeps_length(texts[number], translation):

@@ -151,6 +151,11 @@ class Cache:
         """Whether there is at most one file."""
         return len(self._files) <= 1
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether this process may not write: what somebody else has filled serves all the same."""
+        return self.folder.exists() and not os.access(self.folder, os.W_OK)
+
     @contextmanager
     def filling(self, part: str) -> Iterator[None]:
         """For one process at a time, which makes this part of the texts; others wait for its end, then look anew."""

@@ -82,7 +82,7 @@ def fill(
     started = time.monotonic()
     filling = _Filling(cache, augmenter, wanted, shard)
     filling.count()
-    if filling.num_missing or not cache.is_tidy:
+    if filling.num_missing or not (cache.is_tidy or cache.is_read_only):
         with cache.filling(f"{shard.number}-of-{shard.count}"):
             filling.count()  # another process may have been at it
             if filling.num_missing:

@@ -1,9 +1,10 @@
 """The languages that texts are translated into and back from."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from uda.augmentation.base import text_generator
+from uda.augmentation.lengths import keeps_length
 from uda.errors import UserError
 
 
@@ -18,10 +19,15 @@ def pivot_names(pivot: Any) -> list[str]:
     return names
 
 
-def draw_pivot(pivots: list[str], seed: int, copy: int, text: str) -> str:
-    """The pivot of one copy of a text: drawn for its first copy, and the next in turn for every further one.
+def drawn_pivots(pivots: Sequence[str], seed: int, copy: int, texts: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Each pivot with the places of the texts whose copy of this number goes through it.
 
-    So the copies of a text are as different as the number of pivots allows.
+    A text's pivot is drawn for its first copy and the next in turn for every further one, so that its copies are as
+    different as the number of pivots allows. Texts that would stay as they are whatever came back have none.
     """
-    first = int(text_generator(seed, 0, text).integers(len(pivots)))
-    return pivots[(first + copy) % len(pivots)]
+    places: dict[str, list[int]] = {pivot: [] for pivot in pivots}
+    for place, text in enumerate(texts):
+        if keeps_length(text, text):
+            first = int(text_generator(seed, 0, text).integers(len(pivots)))
+            places[pivots[(first + copy) % len(pivots)]].append(place)
+    yield from places.items()

@@ -91,7 +91,7 @@ def serve() -> None:
 def _reply(augmenter: Augmenter, batch: Batch) -> Made | Exception:
     try:
         return _made(augmenter, batch)
-    except UserError as error:
+    except (UserError, OSError) as error:
         return error
     except Exception:
         return RuntimeError(traceback.format_exc())
