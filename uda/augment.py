@@ -163,8 +163,8 @@ def show(result: Result) -> None:
     """What was done, and what the cache holds, on standard error."""
     speed = f" ({result.texts_per_second:.1f} a second)" if result.computed else ""
     lines = [
-        f"{result.texts} texts: {result.computed} computed{speed}, the other {result.found} in the cache before or equal "
-        f"to one; {100 * result.kept_as_original:.1f} % kept as original; {result.seconds:.1f} s",
+        f"{result.texts} texts: {result.computed} computed{speed}, the other {result.found} in the cache or "
+        f"equal to one; {100 * result.kept_as_original:.1f} % kept as original; {result.seconds:.1f} s",
         f"cache: {result.cache}, {_size(result.cache_bytes)}, of which by this method {_size(result.method_bytes)} "
         "(clear=true deletes these)",
         f"pairs to look at: {Path(result.run_dir) / 'augmentation.html'}",

@@ -250,7 +250,7 @@ def test_the_command(tiny: list[str], cache: Path) -> None:
         assert "60 texts: " in err
     process = command(*tiny)
     _, err = process.communicate()
-    assert "60 texts: 0 computed, the other 60 in the cache before or equal to one; " in err
+    assert "60 texts: 0 computed, the other 60 in the cache or equal to one; " in err
     assert f"cache: {cache}, " in err
     (folder,) = Path("outputs/tiny").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["augment.log", "augmentation.html", "metrics.json"]
