@@ -1,11 +1,27 @@
 """Errors that are the user's to mend, and the words that help to mend them."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # torch's words: CUDA, Linux, others
 
 
 class UserError(Exception):
     """A mistake in what the user gave: the message says what was expected, what was found, what to do."""
+
+
+@contextmanager
+def memory_told(remedy: str) -> Iterator[None]:
+    """Memory that is refused, of a GPU or the machine's, becomes a message with the settings that help."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        text = str(error)
+        if not isinstance(error, MemoryError) and not any(words in text for words in _NO_MEMORY):
+            raise
+        reason = (text.strip() or "no more").splitlines()[0]
+        raise UserError(f"Expected enough memory, found: {reason} {remedy}") from error
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

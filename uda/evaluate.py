@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from uda import cli, config, run_directory
 from uda.config import EvaluateConfig
 from uda.data.settings import DataSettings
-from uda.errors import UserError
+from uda.errors import UserError, memory_told
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -28,7 +28,8 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     name = config.folder_name(config.job_overrides(), ("run", "output", "precision", "batch_size")) or "own"
     _check_pairs(settings.data or trained.data, trained.data)
     output = Path(settings.output) if settings.output is not None else folder / "evaluations" / name
-    return _evaluate(settings, trained.data, folder, output)
+    with memory_told(f"Lower batch_size ({settings.batch_size} rows a pass)."):
+        return _evaluate(settings, trained.data, folder, output)
 
 
 def _check_pairs(data: DataSettings, trained: DataSettings) -> None:

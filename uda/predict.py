@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from uda import cli, config, run_directory
 from uda.config import PredictConfig
 from uda.data.settings import DataSettings
-from uda.errors import UserError, did_you_mean
+from uda.errors import UserError, did_you_mean, memory_told
 from uda.places import Places, opened_input, write_tables
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def run(cfg: DictConfig) -> Summary:
     assert settings.run is not None
     folder = Path(settings.run)
     trained = config.read_train(DictConfig(run_directory.read_config(folder)))
-    with cli.signals_interrupt("; no output was completed"), opened_input(settings.input) as stream:
+    memory = memory_told(f"No output was completed. Lower batch_size ({settings.batch_size} rows a pass).")
+    with cli.signals_interrupt("; no output was completed"), memory, opened_input(settings.input) as stream:
         places = _places(settings, trained.data, stream)
         return _predict(settings, trained.data, folder, places, stream)
 

@@ -17,10 +17,16 @@ from omegaconf import DictConfig
 
 from uda import cli, config, instances, run_directory
 from uda.config import TrainConfig
+from uda.errors import memory_told
 from uda.files import unwritable
 
 if TYPE_CHECKING:
     from uda.engine.process import Process
+
+_MEMORY = (
+    "The last checkpoint stays. Set train.micro_batch_size=8 (rows a pass) and train.gradient_checkpointing=true, "
+    "which train=gpu_11gb has, lower data.max_length or train.eval_batch_size, or take a smaller encoder."
+)
 
 log = logging.getLogger("uda.train")  # under `python -m` this module is called __main__
 
@@ -66,7 +72,8 @@ def run(cfg: DictConfig) -> Result:
     with cli.log_kept() as log_to, run_directory.locked(folder) if process.is_main else nullcontext():
         if process.is_main:
             stored = _stored(settings, resolved, folder)  # another process may have finished it just now
-        return stored or _train(settings, resolved, folder, process, log_to, started)
+        with memory_told(_MEMORY):
+            return stored or _train(settings, resolved, folder, process, log_to, started)
 
 
 def _stored(settings: TrainConfig, resolved: dict[str, Any], folder: Path) -> Result | None:

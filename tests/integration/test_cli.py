@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -55,19 +56,59 @@ BAD = [
 ]
 
 
+# One command line after another in one process, each as `python -m` runs it: a process of its own takes seconds.
+SERVER = """
+import contextlib, io, json, os, runpy, sys
+for line in sys.stdin:
+    folder, module, *sys.argv[1:] = json.loads(line)
+    os.chdir(folder)
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+    print(json.dumps([code, out.getvalue(), err.getvalue()]), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def ask() -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """`ask(folder, module, *overrides)`: exit code, standard output and standard error."""
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVER],
+        env={**os.environ, "PYTHONPATH": str(config_dir().parent)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+
+    def answer(folder: Path, module: str, *overrides: str) -> tuple[int, str, str]:
+        server.stdin.write(json.dumps([str(folder), module, *overrides]) + "\n")
+        server.stdin.flush()
+        code, out, err = json.loads(server.stdout.readline())
+        return code, out, err
+
+    yield answer
+    server.stdin.close()
+    assert server.wait() == 0
+
+
 @pytest.mark.parametrize(("overrides", "first", "second"), BAD)
-def test_a_mistake_in_the_config_is_one_message_and_exit_code_2(tmp_path, overrides, first, second) -> None:
-    done = command("train", *overrides, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert done.stderr.count("uda: ") == 1
-    assert first in done.stderr
-    assert second in done.stderr
-    assert done.stdout == ""
+def test_a_mistake_in_the_config_is_one_message_and_exit_code_2(tmp_path, ask, overrides, first, second) -> None:
+    code, out, err = ask(tmp_path, "uda.train", *overrides)
+    assert code == 2
+    assert "Traceback" not in err
+    assert err.count("uda: ") == 1
+    assert first in err
+    assert second in err
+    assert out == ""
     assert not list(tmp_path.iterdir())  # no folder is left behind
 
 
-def test_mistakes_of_evaluate(tmp_path) -> None:
+def test_mistakes_of_evaluate(tmp_path, ask) -> None:
     for overrides, message in (
         ([], "run: expected a run directory, found none. Set run="),
         (["run=nowhere"], "Expected a run directory with a config.yaml, found none in nowhere."),
@@ -75,9 +116,9 @@ def test_mistakes_of_evaluate(tmp_path) -> None:
         (["run=x", "data.test=mine.csv"], "found data=null, the run's own test rows. Add a group: data=files"),
         (["run=a/seed0-data.max_length=8"], "found none in a/seed0-data.max_length=8."),
     ):
-        done = command("evaluate", *overrides, cwd=tmp_path)
-        assert (done.returncode, done.stderr.count("uda: ")) == (2, 1), done.stderr
-        assert message in done.stderr
+        code, _, err = ask(tmp_path, "uda.evaluate", *overrides)
+        assert (code, err.count("uda: ")) == (2, 1), err
+        assert message in err
         assert not list(tmp_path.iterdir())
 
 

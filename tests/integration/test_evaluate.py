@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -112,6 +113,14 @@ def test_bad_input(trained, tmp_path) -> None:
     pd.DataFrame({"text": ["fine"], "label": ["so-so"]}).to_csv(tmp_path / "odd.csv", index=False)
     with pytest.raises(UserError, match=r"labels of data.test to be among \['neg', 'pos'\], found also \['so-so'\]"):
         uda.evaluate.run(compose("evaluate", [f"run={run}", "data=files", f"data.test={tmp_path}/odd.csv"]))
+
+
+def test_memory_that_is_refused_names_the_setting(trained, tmp_path, monkeypatch) -> None:
+    run, _ = trained
+    monkeypatch.setattr("uda.engine.evaluation.predict", lambda *_: np.empty(1 << 57))
+    with pytest.raises(UserError, match=r"Expected enough memory, found: .*Lower batch_size \(7 rows a pass\)"):
+        uda.evaluate.run(compose("evaluate", [f"run={run}", f"output={tmp_path}/new", "batch_size=7"]))
+    assert not (tmp_path / "new").exists()
 
 
 def test_other_data_is_cleaned_as_in_training(trained, tmp_path) -> None:

@@ -409,6 +409,15 @@ def test_a_full_disk_is_named(trained, tmp_path, monkeypatch) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
+def test_memory_that_is_refused_names_the_setting(trained, tmp_path, monkeypatch) -> None:
+    source = jsonl(tmp_path / "in.jsonl", [{"text": "great"}])
+    monkeypatch.setattr("uda.engine.labelling.Labeller.probabilities", lambda *_: np.empty(1 << 57))
+    message = refusal(trained, source, tmp_path / "out.csv")
+    assert "Expected enough memory, found: " in message
+    assert "No output was completed. Lower batch_size (" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
 # The command itself.
 
 

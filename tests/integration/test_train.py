@@ -306,6 +306,20 @@ def _poison(models, decay: float) -> None:
         models.student.classifier.bias.fill_(math.nan)
 
 
+def _too_much(*_: object) -> torch.Tensor:
+    return torch.empty(1 << 60, dtype=torch.uint8)
+
+
+def test_memory_that_is_refused_is_told_and_a_remedy_goes_on(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "run_step", _too_much)
+        with pytest.raises(UserError, match=r"Expected enough memory, found: .* Set train\.micro_batch_size=8"):
+            run(tiny, tmp_path / "run")
+    assert run([*tiny, "train.micro_batch_size=8"], tmp_path / "run").final["step"] == 20
+
+
 def test_stop_knows_its_exit_code() -> None:
     assert [Stop(number).exit_code for number in (2, 15)] == [130, 143]
 
