@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from uda import run_directory
 from uda.config import compose, config_dir, resolved
@@ -59,7 +60,10 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         **others: Any,
     ) -> Path:
         folder = tmp_path / "runs" / path
-        config = copy.deepcopy(config_of(overrides))
+        config = copy.deepcopy(config_of(tuple(each for each in overrides if each.startswith("objective="))))
+        for key, _, value in (each.partition("=") for each in overrides if not each.startswith("objective=")):
+            *group, last = key.split(".")
+            (config[group[0]] if group else config)[last] = yaml.safe_load(value)
         if not any(override.startswith("data.seed") for override in overrides):
             config["data"]["seed"] = seed
         config["seed"] = seed

@@ -102,11 +102,8 @@ def _number(value: float) -> str:
 def _bars(points: Sequence[Point], number: int, num_lines: int, across: Scale, up: Scale) -> str:
     """An interval at each point, a little aside where another line has one at the same place."""
     aside = 4 * (number - (num_lines - 1) / 2)
-    return "".join(
-        f"<path class='bar c{number}' d='M{across(point.x) + aside:.1f} {up(point.low):.1f}V{up(point.high):.1f}'></path>"
-        for point in points
-        if point.low < point.high
-    )
+    ends = [(across(point.x) + aside, up(point.low), up(point.high)) for point in points if point.low < point.high]
+    return "".join(f"<path class='bar c{number}' d='M{x:.1f} {low:.1f}V{high:.1f}'></path>" for x, low, high in ends)
 
 
 def _band(points: Sequence[Point], number: int, across: Scale, up: Scale) -> str:

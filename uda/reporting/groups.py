@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from uda.reporting.runs import Run, Status, flat_settings
+from uda.reporting.runs import LOADER, Run, Status, flat_settings
 
 Options = Mapping[str, Mapping[str, Mapping[str, str]]]  # by group of the config and name of the option
 
@@ -25,7 +25,7 @@ class Group:
 
     name: the settings that tell it from the others. series: those without the number of labels. settings: all that its
     runs share, with the options of the config's groups, such as `objective`: `uda_weak_start`. runs: those that count,
-    in the order of their paths. repeats: finished runs with settings and seeds of one that counts.
+    in the order of their paths. repeats: finished runs with settings, seeds and rows of one that counts.
     """
 
     name: str
@@ -49,7 +49,7 @@ def read_options(folder: Path) -> dict[str, dict[str, dict[str, str]]]:
     found: dict[str, dict[str, dict[str, str]]] = {}
     for group in _OPTION_GROUPS:
         paths = sorted((folder / group).glob("*.yaml"))
-        nodes = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths}
+        nodes = {path.stem: yaml.load(path.read_text(encoding="utf-8"), LOADER) for path in paths}
         settings = {name: flat_settings({group: _merged(name, nodes)}) for name in nodes}
         found[group] = {
             name: {key: value for key, value in flat.items() if "${" not in value} for name, flat in settings.items()
@@ -121,14 +121,16 @@ def _by_draw(runs: list[Run]) -> list[tuple[dict[str, str], list[Run]]]:
 
 def _without_repeats(runs: list[Run]) -> tuple[list[Run], list[Run]]:
     """Runs that count, and finished ones that repeat an earlier one: a seed counted twice looks like certainty."""
-    seen: set[tuple[str, str]] = set()
+    seen = set()
     kept: list[Run] = []
     repeats: list[Run] = []
     for run in runs:
-        again = run.status is Status.finished and run.draw in seen
-        (repeats if again else kept).append(run)
-        if run.status is Status.finished:
-            seen.add(run.draw)
+        if run.status is not Status.finished:
+            kept.append(run)
+            continue
+        same = (run.draw, run.split)
+        (repeats if same in seen else kept).append(run)
+        seen.add(same)
     return kept, repeats
 
 

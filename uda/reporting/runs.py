@@ -17,7 +17,7 @@ import yaml
 log = logging.getLogger(__name__)
 
 # The loader in C takes a ninth of the time; some builds of PyYAML are without it.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _CHOICE = re.compile(r"chose (data\.max_length|train\.num_steps)=")
 _LOG_HEAD = 20_000  # characters of a run's log in which its choices stand
 _NO_SCORES = ("step", "num_rows")
@@ -133,7 +133,7 @@ def _read_run(folder: Path, path: str, names: set[str], splits: dict[bytes, Spli
 
 def _read_settings(folder: Path) -> dict[str, str]:
     """The settings of a run of `uda.train`; of other files of that name none."""
-    config = _load(folder / "config.yaml", lambda text: yaml.load(text, Loader=_LOADER))
+    config = _load(folder / "config.yaml", lambda text: yaml.load(text, Loader=LOADER))
     defaults = config.pop("defaults", None)
     if not isinstance(defaults, list) or "train_schema" not in defaults:
         return {}

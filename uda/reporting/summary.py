@@ -165,12 +165,13 @@ def _default_baseline(groups: Sequence[Group]) -> list[Group]:
 
 
 def _named_baseline(groups: Sequence[Group], text: str) -> list[Group]:
-    """The groups that a text means: several only where their runs are on different rows, as of other label counts."""
+    """The groups that a text means: several only where no two have runs on the same rows, as with label counts."""
     words = text.split()
     names = [group.name for group in groups]
     if text in names:
         return [groups[names.index(text)]]
-    found = [group for group in groups if all(_means(group, word) for word in words)]
+    found = [group for group in groups if all(_has(group, word) for word in words)]
+    found = found or [group for group in groups if all(word in group.name for word in words)]
     if not found or not words:
         raise UserError(
             f"baseline: expected a part of a group's name, or settings of it, found '{text}', which is in none of "
@@ -186,9 +187,10 @@ def _named_baseline(groups: Sequence[Group], text: str) -> list[Group]:
     return found
 
 
-def _means(group: Group, word: str) -> bool:
-    key, equals, value = word.partition("=")
-    return word in group.name or (bool(equals) and group.settings.get(key) == value)
+def _has(group: Group, word: str) -> bool:
+    """Whether `key=value` is a setting of the group, or another word a part of its name."""
+    key, _, value = word.partition("=")
+    return group.settings.get(key) == value if value else word in group.name
 
 
 def _some(names: Sequence[str]) -> str:
@@ -222,7 +224,7 @@ def _notes(runs: Sequence[Run], groups: Sequence[Group], chosen: Sequence[Group]
         notes.append(f"Settings and seed of an earlier run, so left out: {_some(repeats)}.")
     kinds = Counter((run.metrics.get("precision"), run.metrics.get("device_name")) for run in finished)
     if len(kinds) > 1:
-        parts = ", ".join(f"{precision} on {device} ({count})" for (precision, device), count in kinds.items())
+        parts = ", ".join(f"{precision} on {device} ({count})" for (precision, device), count in kinds.most_common())
         notes.append(f"Runs were made in different places: {parts}.")
     if apart := sum(not run.settings for run in runs):
         notes.append(f"In no group, since their config is missing or cannot be read: {apart} failed.")
