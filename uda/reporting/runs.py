@@ -177,12 +177,12 @@ def _read_split(path: Path, known: dict[bytes, Split]) -> Split:
             labeled, test = (sorted(row["sha256"] for row in split[role]) for role in ("labeled", "test"))
         except (KeyError, TypeError) as error:
             raise _Damaged("split.json cannot be read: it lacks rows") from error
-        known[content] = Split(_digest([labeled, test]), _digest(test))
+        known[content] = Split(_digest([*labeled, "test", *test]), _digest(test))
     return known[content]
 
 
-def _digest(content: list[Any]) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+def _digest(hashes: list[str]) -> str:
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def flat_settings(config: Mapping[str, Any]) -> dict[str, str]:
