@@ -62,6 +62,8 @@ def test_what_files_say_is_text(built) -> None:
     assert "E: <img src=http://example.org/a.png> �[31m" in found.text
     assert "stopped <i>" in found.text
     assert f"data.cleaning={HOSTILE}"[-20:] in found.text
+    assert "objective.<wbr>temperature" in built
+    assert "objective=<wbr>uda</span> <span class='part'>data.<wbr>num_<wbr>labeled=<wbr>100</span>" in built
     assert "\x1b" not in built
 
 

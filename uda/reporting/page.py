@@ -136,14 +136,20 @@ def _listed(heading: str, runs: Sequence[Run]) -> str:
 
 
 def _name(text: str) -> str:
-    """A group's name or a key: it breaks between its parts, and these after a dot, underscore or equals sign."""
+    """A group's name or a key: it breaks between its parts, and where it must in these, but in no number."""
     parts = []
     for part in text.split(" "):
-        breaking = _text(part)
-        for mark in "._=":
-            breaking = breaking.replace(mark, f"{mark}<wbr>")
+        key, equals, value = part.partition("=")
+        breaking = _breaking(key, "._") + (f"=<wbr>{_breaking(value, '_/')}" if equals else "")
         parts.append(f"<span class='part'>{breaking}</span>")
     return " ".join(parts)
+
+
+def _breaking(text: str, marks: str) -> str:
+    shown = _text(text)
+    for mark in marks:
+        shown = shown.replace(mark, f"{mark}<wbr>")
+    return shown
 
 
 def _cut(text: str) -> str:

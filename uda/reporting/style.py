@@ -19,7 +19,7 @@ tbody tr:last-child>*{border-bottom:0}
 tr>th:first-child{position:sticky;left:0;background:var(--card);text-align:left;white-space:normal;font-weight:500;
 min-width:9rem;max-width:22rem;overflow-wrap:anywhere}
 .part{display:inline-block}
-thead th{font-weight:400;color:var(--soft);vertical-align:bottom}
+thead th{white-space:normal;font-weight:400;color:var(--soft);vertical-align:bottom}
 .baseline>*{font-style:italic}
 th button{all:unset;cursor:pointer;color:var(--soft)}
 th button:focus-visible,.scroll:focus-visible,summary:focus-visible{outline:2px solid var(--link);outline-offset:2px}
