@@ -21,7 +21,7 @@ def test_the_table_is_readable_as_it_is(summary, tmp_path) -> None:
     # sd of 70, 72, … 78: √(40/4) = 3.1623; t(0.975, 4) = 2.77645, so ± 3.93; all five differences are 5
     lines = markdown(summary).splitlines()
     assert lines[0] == f"{tmp_path}/runs: 13 runs (11 finished, 1 failed, 1 unfinished) in 3 groups"
-    heads = ["group", "n", "accuracy %, mean ± sd", "95 % (t)", "95 % (bootstrap)", "− baseline", "95 % (t)", "pairs"]
+    heads = ["group", "n", "accuracy %, mean ± sd", "95 % (t)", "95 % (bootstrap)", "difference", "95 % (t)", "pairs"]
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == [*heads, "seconds", "failed", "unfinished"]
     uda, supervised, weak = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines[4:7])
     assert uda[:4] == ["objective=uda", "5", "79.00 ± 3.16", "75.07 – 82.93"]

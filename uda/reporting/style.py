@@ -34,7 +34,7 @@ svg text{fill:var(--soft);font-size:12px}
 .axis{stroke:var(--line)}
 .line{fill:none;stroke:var(--k);stroke-width:2}
 .bar{stroke:var(--k);stroke-width:1.5}
-.band{fill:var(--k);opacity:.16}
+.band{fill:var(--k);opacity:.1}
 circle{fill:var(--k)}
 .c0{--k:var(--k0)}.c1{--k:var(--k1)}.c2{--k:var(--k2)}.c3{--k:var(--k3)}
 .c4{--k:var(--k4)}.c5{--k:var(--k5)}.c6{--k:var(--k6)}.c7{--k:var(--k7)}

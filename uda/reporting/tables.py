@@ -10,7 +10,7 @@ from uda.reporting.statistics import Interval
 from uda.reporting.summary import Metric, Row, Summary
 
 _LISTED = 20  # runs that failed or are not finished, on the terminal
-_COLUMNS = ("95 % (t)", "95 % (bootstrap)", "− baseline", "95 % (t)", "pairs", "seconds", "failed", "unfinished")
+_COLUMNS = ("95 % (t)", "95 % (bootstrap)", "difference", "95 % (t)", "pairs", "seconds", "failed", "unfinished")
 
 
 def headings(metric: Metric) -> list[str]:
