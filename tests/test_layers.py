@@ -17,6 +17,7 @@ ALLOWED = {
     "augmentation": {"augmentation", "errors", "files", "hub", "hardware"},
     "data": {"data", "errors", "packages", "hub", "files"},
     "engine": {"engine", "data", "objectives", "errors", "packages", "hub", "files", "hardware"},
+    "reporting": {"reporting", "errors"},
     "errors.py": set(),
     "hardware.py": set(),
     "instances.py": {"errors"},
@@ -38,6 +39,7 @@ CONFIG_READERS = {
     "evaluate.py",
     "predict.py",
     "judging.py",
+    "report.py",
 }
 
 
@@ -88,6 +90,7 @@ def test_every_public_name_says_what_it_is() -> None:
         "import uda.evaluate",
         "import uda.predict",
         "import uda.judging",
+        "import uda.report",
         "from uda.config import compose",
     ],
 )

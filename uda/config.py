@@ -78,6 +78,16 @@ class PredictConfig:
     batch_size: int = MISSING
 
 
+@dataclass
+class ReportConfig:
+    """The config of `uda.report`; `configs/report.yaml` says what each key is."""
+
+    runs: str | None = MISSING
+    metric: str = MISSING
+    baseline: str | None = MISSING
+    output: str | None = MISSING
+
+
 def config_dir() -> Path:
     """The folder of the yaml files: inside the package in a wheel, beside it in a checkout."""
     inside = Path(__file__).parent / "configs"
@@ -91,6 +101,7 @@ def register() -> None:
     store.store("augment_schema", AugmentConfig)
     store.store("evaluate_schema", EvaluateConfig)
     store.store("predict_schema", PredictConfig)
+    store.store("report_schema", ReportConfig)
     OmegaConf.register_new_resolver("uda_job", _job_name, replace=True)
 
 

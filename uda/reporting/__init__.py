@@ -1,0 +1,1 @@
+"""What many runs say together: read from their directories, grouped, compared, shown."""
