@@ -167,6 +167,7 @@ def _judged(judgement: dict[str, Any]) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all if none is named")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="runs of these names alone")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each if more than 1")
     parser.add_argument("--outputs", type=Path, default=Path("outputs/augmentation"))
@@ -178,6 +179,7 @@ def main() -> None:
     parts, results = options.parts or list(PARTS), Results()
     # Seed after seed, so that what is stopped early has compared all of them.
     jobs = [Job(part, name, seed) for part in parts for seed in options.seeds for name in PARTS[part]]
+    jobs = [job for job in jobs if not options.only or job.name in options.only]
     if not options.tables:
         for job in jobs:
             augment(job.overrides, options.classifier, options.outputs, results)
