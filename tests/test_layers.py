@@ -34,6 +34,7 @@ CONFIG_READERS = {
     "calibrate.py",
     "checks.py",
     "augmenting.py",
+    "sweeps.py",
     "train.py",
     "augment.py",
     "evaluate.py",

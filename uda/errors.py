@@ -8,6 +8,17 @@ class UserError(Exception):
     """A mistake in what the user gave: the message says what was expected, what was found, what to do."""
 
 
+class TakenError(UserError):
+    """The run directory is another run's: what happens to this one is not to be noted there."""
+
+
+def in_one_line(error: Exception) -> str:
+    """A user's mistake as its whole message, folded; any other error as its type and the first line."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+
+
 def did_you_mean(name: str, options: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the option nearest to `name`, or an empty string where none is near."""
     near = difflib.get_close_matches(name, list(options), n=1, cutoff=0.5)
