@@ -112,7 +112,7 @@ def _guarded(
 
 
 def _unfinished(error: Exception, outcomes: list[Outcome], schema: type, began: bool) -> tuple[int, str]:
-    """The exit code and message for an error that came from no job; a fault of ours (`began`: after a job) is raised."""
+    """Exit code and message for an error that came from no job; a fault of ours (`began`: after a job) is raised."""
     if (text := sweeps.explained(error, outcomes)) is not None:
         return 1, text
     if isinstance(error, HydraException | OmegaConfBaseException):

@@ -13,10 +13,10 @@ class TakenError(UserError):
 
 
 def in_one_line(error: Exception) -> str:
-    """A user's mistake as its whole message, folded; any other error as its type and the first line."""
+    """The message of a user's mistake, folded; the first line of any other error's."""
     if isinstance(error, UserError):
         return " ".join(str(error).split())
-    return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    return next(iter(str(error).splitlines()), "")
 
 
 def did_you_mean(name: str, options: Iterable[str]) -> str:

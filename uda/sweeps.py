@@ -57,6 +57,8 @@ class Sweep:
             self.own = [Outcome(hydra.runtime.output_dir, "", None if error is None else str(error), mistake)]
             return
         message = None if error is None else in_one_line(error)
+        if message is not None and not mistake:
+            message = f"{type(error).__name__}: {message}"
         outcome = Outcome(hydra.runtime.output_dir, _alone(command), message, mistake)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / f"{hydra.job.num:06d}.json", json.dumps(asdict(outcome)))
@@ -113,8 +115,8 @@ def explained(error: Exception, outcomes: list[Outcome]) -> str | None:
     if type(error).__module__.partition(".")[0] in ("joblib", "submitit"):
         return (
             f"hydra/launcher: expected each job to end with a result, found that a process was ended from outside "
-            f"({in_one_line(error)}), as the kernel does where memory runs out. Lower the number of jobs at a time, or "
-            "mend what ended it; the same command goes on with what is not finished."
+            f"({type(error).__name__}: {in_one_line(error)}), as the kernel does where memory runs out. Lower the "
+            "number of jobs at a time, or mend what ended it; the same command goes on with what is not finished."
         )
     if type(error) is ValueError and outcomes and all(outcome.error for outcome in outcomes):
         return "hydra/sweeper: expected a trial with a score, found none."
