@@ -5,7 +5,7 @@ import os
 import platform
 import shlex
 import shutil
-import signal
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ EXTRA = {
     "hydra/sweeper": ("optuna",),
 }  # what the extra `sweep` installs
 _PREFIX = f".jobs-{platform.node()}-"
-_SECONDS = 10  # that a local job of submitit gets to end; it gives its own processes one
+_ENDED_FROM_OUTSIDE = ("TerminatedWorkerError", "UncompletedJobError")  # joblib's and submitit's word for it
+_SECONDS = 10  # that a local job of submitit gets to end
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ def listed(outcomes: list[Outcome]) -> str:
 
 def explained(error: Exception, outcomes: list[Outcome]) -> str | None:
     """What to say of an error that ended a sweep and is no job's; None for any other."""
-    if type(error).__module__.partition(".")[0] in ("joblib", "submitit"):
+    if type(error).__name__ in _ENDED_FROM_OUTSIDE:
         return (
             f"hydra/launcher: expected each job to end with a result, found that a process was ended from outside "
             f"({type(error).__name__}: {in_one_line(error)}), as the kernel does where memory runs out. Lower the "
@@ -124,8 +125,18 @@ def explained(error: Exception, outcomes: list[Outcome]) -> str | None:
 
 
 def stop_local_jobs() -> None:
-    """End the jobs that submitit's local launcher started: they would outlive the sweep."""
-    jobs = [child for child in psutil.Process().children() if "submitit.local._local" in child.cmdline()]
-    for job in jobs:
-        job.send_signal(signal.SIGINT)  # which it passes on
-    psutil.wait_procs(jobs, timeout=_SECONDS)
+    """End the jobs that submitit's local launcher started, which would outlive the sweep; one that trains writes a
+    checkpoint first.
+    """
+    jobs = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if "submitit.local._local" in child.cmdline():
+                jobs.append(child)
+    with suppress(psutil.NoSuchProcess):
+        tasks = [task for job in jobs for task in job.children()]
+        for job in jobs:
+            job.terminate()  # which it passes on
+        for task in psutil.wait_procs(tasks, timeout=_SECONDS)[1]:  # not yet at its training, or stuck
+            task.kill()
+        psutil.wait_procs(jobs, timeout=_SECONDS)

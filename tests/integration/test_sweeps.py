@@ -24,7 +24,7 @@ from uda.cli import Interrupted
 from uda.config import compose as composed
 from uda.config import config_dir, read_train, register
 from uda.errors import TakenError, UserError
-from uda.run_directory import failure_noted
+from uda.run_directory import failure_noted, prepare
 
 SWEEPS = sorted(path.stem for path in (config_dir() / "sweep").glob("*.yaml"))
 LAUNCHERS = {
@@ -119,6 +119,13 @@ def test_a_sweep_file_says_what_it_runs_and_its_values_can_be_trained_with(name:
             assert read_train(composed("train", ["+experiment=imdb", f"{each.key_or_group}={value}"]))
 
 
+def test_the_values_of_a_sweep_file_can_be_changed_as_its_header_says() -> None:
+    params = hydra_config("+sweep=labels", 'hydra.sweeper.params={data.num_labeled:"8,16"}').hydra.sweeper.params
+    assert params == {"data.num_labeled": "8,16", "seed": "0,1,2"}
+    params = hydra_config("+sweep=objectives", 'hydra.sweeper.params.seed="0,1"').hydra.sweeper.params
+    assert params == {"objective": "supervised,uda,uda_weak_start", "seed": "0,1"}
+
+
 def test_a_sweep_file_does_not_name_run_directories() -> None:
     plain, swept = (composed("train", ["+experiment=imdb", *more]).run_dir for more in ([], ["+sweep=objectives"]))
     assert plain == swept == "outputs/imdb/uda_weak_start-seed0"
@@ -164,14 +171,20 @@ def test_failures_are_noted_where_the_run_is_the_jobs_own(tmp_path: Path) -> Non
     with failure_noted(tmp_path, sweep=True):
         pass
     assert not path.exists()
+    assert fail(ValueError("again"), sweep=True)
+    prepare(tmp_path, {}, {}, overwrite=False)  # the run goes on
+    assert not path.exists()
 
 
 def test_errors_that_are_no_jobs_own() -> None:
+    from submitit.core.utils import FailedJobError
+
     outcome = sweeps.Outcome("d", "c", "e", False)
     assert "found none" in str(sweeps.explained(ValueError("No trials are completed yet."), [outcome]))
     done = sweeps.Outcome("d", "c", None, False)
     assert sweeps.explained(ValueError("x"), [outcome, done]) is None
     assert sweeps.explained(ValueError("x"), []) is None
+    assert sweeps.explained(FailedJobError("a fault of ours on a node"), []) is None
 
 
 @pytest.mark.slow
@@ -299,7 +312,7 @@ def test_optuna_gets_the_scores_of_the_runs_and_asks_for_the_same_trials_again(q
         *quick,
         "+sweep=hyperparameters",
         "hydra.sweeper.n_trials=5",
-        "hydra.sweeper.params.objective.kept_share='choice(0.5,7)'",  # 7 is refused
+        "objective.kept_share=choice(0.5,7)",  # 7 is refused
         "hydra.sweeper.storage=sqlite:///study.db",
         "hydra.sweeper.study_name=first",
     ]
