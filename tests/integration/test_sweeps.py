@@ -295,7 +295,7 @@ def test_a_killed_process_of_a_job_is_one_message(quick, tmp_path, name) -> None
 def test_a_job_that_submitit_puts_into_the_queue_again_goes_on_from_its_checkpoint(quick, tmp_path) -> None:
     """What Slurm does to a job before its time ends: here submitit's local executor starts it again."""
     outputs, log = tmp_path / "outputs", tmp_path / "log"
-    arguments = ["train.num_steps=300", "train.checkpoint_every=5", "seed=0", "hydra.launcher.timeout_min=60"]
+    arguments = ["train.num_steps=100", "train.checkpoint_every=10", "seed=0"]
     process = start(tmp_path, *quick, *arguments, *LAUNCHERS["submitit_local"])
     wait_until(process, lambda: any(outputs.glob("tiny/*/checkpoints/step-*")), log)
     (folder,) = outputs.glob("tiny/*")
