@@ -227,18 +227,22 @@ def test_every_launcher_gives_each_job_its_own_state_and_lists_the_failed_one(qu
 def test_twelve_jobs_stopped_in_the_middle_repeat_no_finished_one(quick, tmp_path) -> None:
     """Killed, stopped by SIGINT, then left alone. What is finished stays as it is, to the byte and the nanosecond."""
     outputs, log = tmp_path / "outputs", tmp_path / "log"
-    arguments = [*quick, "train.checkpoint_every=2", f"seed={','.join(map(str, range(12)))}"]
+    length = ["train.num_steps=60", "train.checkpoint_every=20"]
+    arguments = [*quick, *length, f"seed={','.join(map(str, range(12)))}"]
+
+    def in_job(number: int) -> Callable[[], bool]:
+        """The job of this number, from 1, has a checkpoint, and all before it are finished."""
+        return lambda: len({path.parent for path in outputs.glob("tiny/*/checkpoints/step-*")}) == number
+
     process = start(tmp_path, *arguments)
-    wait_until(process, lambda: len(finished(outputs)) == 3, log)
-    wait_until(process, lambda: len(list(outputs.glob("tiny/*/checkpoints"))) == 4, log)
+    wait_until(process, in_job(4), log)
     process.kill()
     process.wait()
     first = finished(outputs)
     assert len(first) == 3
 
     process = start(tmp_path, *arguments)
-    wait_until(process, lambda: len(finished(outputs)) == 6, log)
-    wait_until(process, lambda: len(list(outputs.glob("tiny/*/checkpoints/step-2"))) == 7, log)
+    wait_until(process, in_job(7), log)
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
     said = log.read_text()
