@@ -23,6 +23,8 @@ from uda import sweeps
 from uda.cli import Interrupted
 from uda.config import compose as composed
 from uda.config import config_dir, read_train, register
+from uda.engine.process import Process
+from uda.engine.settings import Precision
 from uda.errors import TakenError, UserError
 from uda.run_directory import failure_noted, prepare
 
@@ -185,6 +187,13 @@ def test_errors_that_are_no_jobs_own() -> None:
     assert sweeps.explained(ValueError("x"), [outcome, done]) is None
     assert sweeps.explained(ValueError("x"), []) is None
     assert sweeps.explained(FailedJobError("a fault of ours on a node"), []) is None
+
+
+def test_jobs_of_one_process_may_differ_in_precision() -> None:
+    """Accelerate's state is the process's; each job starts with its own."""
+    for precision in (Precision.fp32, Precision.bf16, Precision.fp32):
+        expected = "bf16" if precision is Precision.bf16 else "no"
+        assert Process.start(precision).accelerator.mixed_precision == expected
 
 
 @pytest.mark.slow
