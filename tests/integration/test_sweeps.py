@@ -178,6 +178,16 @@ def test_failures_are_noted_where_the_run_is_the_jobs_own(tmp_path: Path) -> Non
     assert not path.exists()
 
 
+def test_every_failed_job_is_listed_with_its_command() -> None:
+    outcomes = [sweeps.Outcome("a", "run a", "x", True), sweeps.Outcome("b", "run b", None, False)]
+    outcomes.append(sweeps.Outcome("c", "run c", "E: y", False))
+    assert sweeps.listed(outcomes).splitlines() == [
+        "2 of 3 jobs failed:",
+        *("a: x", "    alone: run a"),
+        *("c: E: y", "    alone: run c"),
+    ]
+
+
 def test_errors_that_are_no_jobs_own() -> None:
     from submitit.core.utils import FailedJobError
 
