@@ -24,6 +24,7 @@ def test_the_groups_are_those_of_the_contract() -> None:
         "objective",
         "train",
         "experiment",
+        "sweep",
     }
     assert set(options("objective")) >= {"supervised", "uda", "uda_port", "uda_weak_start"}
 

@@ -34,6 +34,7 @@ CONFIG_READERS = {
     "finish.py",
     "calibrate.py",
     "checks.py",
+    "sweeps.py",
     "train.py",
     "augment.py",
     "evaluate.py",
@@ -69,7 +70,7 @@ def test_only_the_commands_know_the_config() -> None:
     assert readers <= CONFIG_READERS
     texts = {path.name: path.read_text() for path in ROOT.rglob("*.py")}
     hydra = {name for name, text in texts.items() if "import hydra" in text or "from hydra" in text}
-    assert hydra <= {"config.py", "cli.py", "instances.py"}
+    assert hydra <= {"config.py", "cli.py", "instances.py", "sweeps.py"}
 
 
 def test_every_public_name_says_what_it_is() -> None:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from uda import cli, config, instances, judging
 from uda.config import AugmentConfig
 from uda.errors import UserError
+from uda.files import remove_empty
 
 _BATCH_SIZE = 64
 
@@ -180,7 +181,7 @@ def job(cfg: DictConfig) -> None:
     """One job of the command line."""
     if cfg["clear"]:  # `cfg.clear` is a method
         clear(cfg)
-        cli.remove_empty(config.run_dir(config.read_augment(cfg)))
+        remove_empty(config.run_dir(config.read_augment(cfg)))
     else:
         show(run(cfg))
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from logging.handlers import MemoryHandler
@@ -23,8 +23,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from uda.config import config_dir, is_multirun, register
+from uda import run_directory, sweeps
+from uda.config import TrainConfig, config_dir, is_multirun, register
 from uda.errors import UserError, did_you_mean
+from uda.files import remove_empty
+from uda.sweeps import Outcome, Sweep
 
 log = logging.getLogger("uda")
 
@@ -42,8 +45,11 @@ class Interrupted(BaseException):
     """A job ended by a signal; `exit_code` is the command's. No Exception, so that no launcher goes on after it."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
+        super().__init__(message, exit_code)  # both, so that it can travel between processes
+        self.message, self.exit_code = message, exit_code
+
+    def __str__(self) -> str:
+        return self.message
 
 
 def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) -> None:
@@ -56,42 +62,69 @@ def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) 
     register()
     log_to_stderr()
     sys.argv[1:] = [taken_literally(argument) for argument in sys.argv[1:]]
-    failures: list[str] = []
-    jobs = 0
-
-    def guarded(cfg: DictConfig) -> float | None:
-        nonlocal jobs
-        jobs += 1
-        try:
-            return job(cfg)
-        except UserError as error:  # told at the end: raised here, Hydra would print a line of its own
-            folder = Path(HydraConfig.get().runtime.output_dir)
-            failures.append(f"{folder}: {error}" if is_multirun() else str(error))
-            remove_empty(folder)
-            return None
-
+    sweep = sweeps.current
+    task = _guarded(command, schema, job, sweep)
+    code, message, outcomes = 0, "", []
     try:
         with signals_interrupt():
-            hydra.main(version_base="1.3", config_path=str(config_dir().resolve()), config_name=command)(guarded)()
+            hydra.main(version_base="1.3", config_path=str(config_dir().resolve()), config_name=command)(task)()
     except Interrupted as error:
-        _end(str(error), error.exit_code)
-    except (HydraException, OmegaConfBaseException) as error:
-        _end(explain(error, schema), 2)
-    except OSError as error:
-        if jobs:
-            raise
-        _end(  # of Hydra, which makes the folder
+        sweeps.stop_local_jobs()
+        code, message = error.exit_code, str(error)
+    except Exception as error:
+        outcomes = sweep.outcomes()
+        code, message = _unfinished(error, outcomes, schema, sweep.began)
+    outcomes = outcomes or sweep.outcomes()
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if failed:
+        code = code or (2 if all(outcome.mistake for outcome in failed) else 1)
+        message = f"{message}\n{sweeps.listed(outcomes)}".lstrip("\n")
+    if code:
+        _end(message, code)
+
+
+def _guarded(
+    command: str, schema: type, job: Callable[[DictConfig], float | None], sweep: Sweep
+) -> Callable[[DictConfig], float | None]:
+    """The job, its failures told at the end: raised, as only a fault outside a sweep is, they would end a sweep."""
+
+    def guarded(cfg: DictConfig) -> float | None:
+        sweep.began = True
+        if not logging.getLogger().handlers:  # the process is a launcher's
+            log_to_stderr()
+        folder = Path(HydraConfig.get().runtime.output_dir)
+        noted = run_directory.failure_noted(folder, is_multirun()) if issubclass(schema, TrainConfig) else nullcontext()
+        try:
+            with noted:
+                value = job(cfg)
+        except Exception as error:
+            if not isinstance(error, UserError):
+                if not is_multirun():
+                    raise
+                log.exception("failed: %s", folder)
+            remove_empty(folder)
+            sweep.note(command, error)
+            return None
+        sweep.note(command, None)
+        return value
+
+    return guarded
+
+
+def _unfinished(error: Exception, outcomes: list[Outcome], schema: type, began: bool) -> tuple[int, str]:
+    """Exit code and message for an error that came from no job; a fault of ours (`began`: after a job) is raised."""
+    if (text := sweeps.explained(error, outcomes)) is not None:
+        return 1, text
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return 2, explain(error, schema)
+    if began or outcomes or not isinstance(error, OSError | ValueError | AssertionError):
+        raise error
+    if isinstance(error, OSError):  # of Hydra, which makes the folder
+        return 2, (
             f"hydra.run.dir: expected a directory that can be made and written, found: {error}. Make room or mend its "
-            "permissions, or set hydra.run.dir=DIR to write elsewhere.",
-            2,
+            "permissions, or set hydra.run.dir=DIR to write elsewhere."
         )
-    except (ValueError, AssertionError) as error:
-        if jobs:
-            raise
-        _end(explain(error, schema), 2)  # Hydra's own complaint about an override
-    if failures:
-        head = f"{len(failures)} of {jobs} jobs failed:\n" if jobs > 1 else ""
-        _end(head + "\n".join(failures), 2)
+    return 2, explain(error, schema)  # Hydra's own complaint about an override
 
 
 def taken_literally(argument: str) -> str:
@@ -136,17 +169,6 @@ def signals_interrupt(outcome: str = "") -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def remove_empty(folder: Path) -> None:
-    """Take back the folders that Hydra made for a job that was refused; never one that we stand in."""
-    here = Path.cwd()
-    folder = folder.absolute()
-    below = [path for path in folder.parents if here in path.parents]
-    for path in (folder, *below):
-        if path == here or path in here.parents or not path.is_dir() or any(path.iterdir()):
-            return
-        path.rmdir()
-
-
 def _end(message: str, code: int) -> NoReturn:
     print(f"uda: {message}", file=sys.stderr)
     sys.exit(code)
@@ -177,6 +199,11 @@ def explain(error: Exception, schema: type) -> str:
     if match := re.search(found, text):
         group, name, options = match.groups()
         choices = options.split()
+        if name in sweeps.EXTRA.get(group, ()):
+            return (
+                f"{group}={name}: expected it to be installed, found only {', '.join(choices)}. Install the extra that "
+                "brings it: pip install 'uda[sweep]'."
+            )
         return (
             f"{group}={name}: expected one of {', '.join(choices)}, found '{name}'.{did_you_mean(name, choices)} "
             f"Choose one of them."

@@ -125,7 +125,7 @@ def _job_name(command: str | None = None, *, _root_: DictConfig) -> str:
     """`<objective>-seed<seed>`, or the command's name in place of the objective's, plus the other overrides."""
     hydra = _root_.hydra
     in_place = ("objective",) if command is None else ("run", "clear")
-    others = folder_name(hydra.overrides.task, (*in_place, "seed", "name", "experiment", *FREE_KEYS))
+    others = folder_name(hydra.overrides.task, (*in_place, "seed", "name", "experiment", "sweep", *FREE_KEYS))
     name = command or hydra.runtime.choices.get("objective", "run")
     return f"{name}-seed{_root_.seed}{f'-{others}' if others else ''}"
 

@@ -11,6 +11,17 @@ class UserError(Exception):
     """A mistake in what the user gave: the message says what was expected, what was found, what to do."""
 
 
+class TakenError(UserError):
+    """The run directory is another run's: what happens to this one is not to be noted there."""
+
+
+def in_one_line(error: Exception) -> str:
+    """The message of a user's mistake, folded; the first line of any other error's."""
+    if isinstance(error, UserError):
+        return " ".join(str(error).split())
+    return next(iter(str(error).splitlines()), "")
+
+
 @contextmanager
 def memory_told(remedy: str) -> Iterator[None]:
     """Memory that is refused, of a GPU or the machine's, becomes a message with the settings that help."""

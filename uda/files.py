@@ -57,6 +57,17 @@ def remove_leftovers(folder: Path) -> None:
             _delete(path)
 
 
+def remove_empty(folder: Path) -> None:
+    """Take back the folders that Hydra made for a job that was refused; never one that we stand in."""
+    here = Path.cwd()
+    folder = folder.absolute()
+    below = [path for path in folder.parents if here in path.parents]
+    for path in (folder, *below):
+        if path == here or path in here.parents or not path.is_dir() or any(path.iterdir()):
+            return
+        path.rmdir()
+
+
 def unwritable(path: Path, error: Exception) -> UserError:
     """What to say where a path cannot be written."""
     return UserError(

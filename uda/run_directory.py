@@ -7,6 +7,7 @@ import logging
 import os
 import platform
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from uda.errors import UserError
+from uda.errors import TakenError, UserError, in_one_line
 from uda.files import remove, remove_leftovers, write_text
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ _WRITTEN = (
     "split.json",
     "config.yaml",
 )
+_FAILED = "failed.json"
 _NOT_FINITE = "not-finite-*.json"
 _NAMED = 5  # keys that a message names
 # Null asks for a choice (uda.choices): what stands in the folder is one, and is compared when the choice is made again.
@@ -61,7 +63,7 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
 
 def refuse_finished(folder: Path, metrics: dict[str, Any]) -> None:
     """Say that the run in the folder is finished, and what can be done."""
-    raise UserError(
+    raise TakenError(
         f"Expected a run directory without a finished run, found one in {folder} "
         f"(accuracy {100 * metrics['selected']['accuracy']:.2f} %). Set train.overwrite=true to start anew, or "
         "hydra.run.dir=DIR to write elsewhere."
@@ -84,7 +86,7 @@ def refuse_other_config(folder: Path, wanted: dict[str, Any]) -> None:
     if keys := _other_keys(found, expected):
         shown = ", ".join(f"{key} ({found.get(key)!r} there, {expected.get(key)!r} now)" for key in keys[:_NAMED])
         more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-        raise UserError(
+        raise TakenError(
             f"Expected the run in {folder} to have this configuration, found other values: {shown}{more}. Give the old "
             "values, set train.overwrite=true to start anew, or hydra.run.dir=DIR to write elsewhere."
         )
@@ -149,7 +151,7 @@ def _take(descriptor: int, folder: Path) -> None:
     except BlockingIOError:
         owner = _owner(descriptor)
         os.close(descriptor)
-        raise UserError(
+        raise TakenError(
             f"Expected a run directory that no other process uses, found {folder} in use by {owner}. Wait for its end "
             "or stop it (its next start goes on from the last checkpoint), or set hydra.run.dir=DIR to write elsewhere."
         ) from None
@@ -196,6 +198,27 @@ def compare_rows(folder: Path, hashes: list[str], own: bool) -> None:
         )
 
 
+@contextmanager
+def failure_noted(folder: Path, sweep: bool) -> Iterator[None]:
+    """Leave what ended a job in failed.json of its run directory, until the run goes on (`prepare`) or succeeds.
+
+    sweep: also where the run left nothing else; outside a sweep such a directory is taken away.
+    """
+    try:
+        yield
+    except TakenError:
+        raise
+    except Exception as error:
+        if int(os.environ.get("RANK", "0")) == 0 and folder.is_dir() and (sweep or any(folder.iterdir())):
+            note = {"type": type(error).__name__, "error": in_one_line(error)}
+            if not isinstance(error, UserError):
+                note["traceback"] = "".join(traceback.format_exception(error))
+            with suppress(UserError):  # a full disk, say, which may be the very failure
+                write_text(folder / _FAILED, json.dumps(note, indent=2, ensure_ascii=False) + "\n")
+        raise
+    remove(folder / _FAILED)
+
+
 def has_checkpoint(folder: Path) -> bool:
     """Whether a run in the folder can go on."""
     return any((folder / "checkpoints").glob("step-*"))
@@ -211,7 +234,7 @@ def prepare(folder: Path, config: dict[str, Any], split: dict[str, Any], overwri
         for name in _WRITTEN:
             remove(folder / name)
     elif has_checkpoint(folder) and _read(folder / "split.json", json.loads) != json.loads(json.dumps(split)):
-        raise UserError(
+        raise TakenError(
             f"Expected to resume the run in {folder} with the rows that it began with, found other rows or texts. "
             "Restore the data, set train.overwrite=true to start anew, or hydra.run.dir=DIR to write elsewhere."
         )
@@ -219,6 +242,7 @@ def prepare(folder: Path, config: dict[str, Any], split: dict[str, Any], overwri
         remove(folder / "calibration")  # of a run that may have been another one
     for path in (folder, folder / "checkpoints"):
         remove_leftovers(path)
+    remove(folder / _FAILED)
     for path in list(folder.glob(_NOT_FINITE)):  # written anew where it still holds
         path.unlink()
     content = {"defaults": ["train_schema", "common", "_self_"], **config}

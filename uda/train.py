@@ -4,7 +4,6 @@ import errno
 import logging
 import os
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from uda import cli, config, instances, run_directory
+from uda.commands import python, shorter
 from uda.config import TrainConfig
 from uda.errors import memory_told
 from uda.files import unwritable
@@ -157,9 +157,8 @@ def _train(
 def show(result: Result, overrides: list[str]) -> None:
     """The scores, where they lie, and what to try next, on standard error. `overrides`: what was typed."""
     scores, folder = result.selected, result.run_dir
-    shown = _shorter(str(folder))
+    shown = shorter(str(folder))
     low, high = scores["accuracy_interval"]
-    python = "python" if shutil.which("python") == sys.executable else _shorter(sys.executable)
     lines = [
         f"accuracy {100 * scores['accuracy']:.2f} % (95 %: {100 * low:.2f} – {100 * high:.2f})   "
         f"macro-F1 {100 * scores['macro_f1']:.2f} %   "
@@ -174,15 +173,10 @@ def show(result: Result, overrides: list[str]) -> None:
     other = [override for override in overrides if not override.startswith(("objective", "hydra.run.dir"))]
     if not config.is_standard_input(overrides):  # which is read by now
         if config.primary_config() == "train":
-            lines.append(f"  {python} -m uda.train {shlex.join([*other, f'objective={baseline}'])}")
-        lines.append(f"  {python} -m uda.evaluate {shlex.quote(f'run={shown}')}")
-    lines.append(f"  {python} -m tensorboard.main --logdir {shlex.quote(_shorter(str(folder.parent)))}")
+            lines.append(f"  {python()} -m uda.train {shlex.join([*other, f'objective={baseline}'])}")
+        lines.append(f"  {python()} -m uda.evaluate {shlex.quote(f'run={shown}')}")
+    lines.append(f"  {python()} -m tensorboard.main --logdir {shlex.quote(shorter(str(folder.parent)))}")
     print("", *lines, sep="\n", file=sys.stderr)
-
-
-def _shorter(path: str) -> str:
-    """A path as it is, or relative to where we stand, whichever is shorter."""
-    return min(path, os.path.relpath(path), key=len)
 
 
 def job(cfg: DictConfig) -> float:
