@@ -18,8 +18,9 @@ from uda.engine.calibration import Temperature, fit_temperature, fold_of_rows
 from uda.engine.evaluation import predict
 from uda.engine.model import model_location
 from uda.engine.process import Process
+from uda.engine.progress import Progress
 from uda.engine.settings import Calibration, Select
-from uda.engine.training import Progress, Training, train
+from uda.engine.training import Training, train
 
 log = logging.getLogger(__name__)
 
