@@ -114,7 +114,7 @@ def _out_of_fold(
             if training.process.is_main:
                 export.write_json(stored, {"probs": answers.tolist()})
                 shutil.rmtree(part, ignore_errors=True)
-            training.process.wait()
+            training.process.meet()
         probs[folds == fold] = np.array(json.loads(stored.read_text())["probs"], dtype=np.float32)
     return probs, labels
 

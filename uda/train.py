@@ -59,14 +59,25 @@ def run(cfg: DictConfig) -> Result:
     instances.build_augmenter(settings.augment, lowercase=True)
     from uda import build
     from uda.engine.process import Process
+    from uda.engine.watch import lost_another
 
     started = time.monotonic()
-    process = Process.start(settings.train.precision)
-    build.check_processes(settings, process)
-    with cli.log_kept() as log_to, run_directory.locked(folder) if process.is_main else nullcontext():
-        if process.is_main:
-            stored = _stored(settings, resolved, folder)  # another process may have finished it just now
-        return stored or _train(settings, resolved, folder, process, log_to, started)
+    try:
+        process = Process.start(settings.train.precision, settings.train.process_timeout)
+        build.check_processes(settings, process)
+        with cli.log_kept() as log_to, run_directory.locked(folder) if process.is_main else nullcontext():
+            if process.is_main:
+                stored = _stored(settings, resolved, folder)  # another process may have finished it just now
+            return stored or _train(settings, resolved, folder, process, log_to, started)
+    except RuntimeError as error:
+        if (reason := lost_another(error)) is None:
+            raise
+        raise cli.Interrupted(
+            "another process is gone, or has not answered within "
+            f"train.process_timeout={settings.train.process_timeout:g} seconds ({reason}); the same command goes on "
+            f"from the last checkpoint in {folder / 'checkpoints'}",
+            1,
+        ) from error
 
 
 def _stored(settings: TrainConfig, resolved: dict[str, Any], folder: Path) -> Result | None:
@@ -120,7 +131,7 @@ def _train(
     if process.is_main:
         run_directory.prepare(folder, resolved, split.as_json(), settings.train.overwrite)
         log_to(folder / "train.log")
-    process.wait()
+    process.meet()
     setup_seconds = time.monotonic() - started
     log.info(
         "%s with %d labelled and %d unlabelled rows; %s on %s; ready after %.0f s",
@@ -181,7 +192,7 @@ def _shorter(path: str) -> str:
 def job(cfg: DictConfig) -> float:
     """One job of the command line: a run, its scores shown; the accuracy is what a sweep is after."""
     result = run(cfg)
-    if int(os.environ.get("RANK", "0")) == 0:
+    if cli.rank() == 0:
         show(result, config.job_overrides())
     return result.accuracy
 

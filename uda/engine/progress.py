@@ -29,7 +29,7 @@ class Progress:
 
     evaluations: scores with their step. best_weights: the student's at the evaluation of highest accuracy, the
     earliest of equals. seconds: wall time of training and its evaluations, over all starts of the run.
-    num_tokens: what teacher and student passes saw on this process, padding left out.
+    num_tokens: what teacher and student passes saw on this process, padding left out; in a checkpoint on all.
     last_probs: the probabilities of the last evaluation.
     """
 
@@ -43,10 +43,12 @@ class Progress:
     last_probs: np.ndarray | None = None
 
 
-def save_progress(
-    run: "Training", progress: Progress, optimizer: torch.optim.Optimizer, guarded: dict[str, Any]
-) -> None:
-    """Write a checkpoint. guarded: the collapse guard's state over all processes."""
+def save_progress(run: "Training", progress: Progress, optimizer: torch.optim.Optimizer, guard: CollapseGuard) -> None:
+    """Write a checkpoint on the main process, of what all have seen."""
+    guarded = guard.state(run.process)
+    num_tokens = int(run.process.gather_rows(np.array([progress.num_tokens])).sum())
+    if not run.process.is_main:
+        return
     parts = {
         "student": run.models.student.state_dict(),
         "teacher": run.models.teacher.state_dict() if run.models.teacher is not None else {},
@@ -59,7 +61,7 @@ def save_progress(
         "best_step": progress.best_step,
         "best_accuracy": progress.best_accuracy,
         "seconds": progress.seconds,
-        "num_tokens": progress.num_tokens,
+        "num_tokens": num_tokens,
         "collapse_guard": guarded,
         "conditions": conditions(run.process),
     }
@@ -77,6 +79,8 @@ def restore_progress(run: "Training", guard: CollapseGuard) -> tuple[Progress, T
         run.models.teacher.load_state_dict(parts["teacher"])
     run.objective.load_state_dict(parts["objective"])
     log.info("resuming after step %d", state["step"])
+    if not run.process.is_main:
+        state["num_tokens"] = 0  # the main process goes on counting for those that were there, however many
     guard.restore(state.pop("collapse_guard"), run.process)
     warn_of_other_conditions(state.pop("conditions"), conditions(run.process))
     return Progress(best_weights=parts["best"], **state), parts["optimizer"]

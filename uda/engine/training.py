@@ -140,10 +140,8 @@ def train(run: Training) -> Progress:
             signal_number = process.highest(note.number)
             due = last or (settings.checkpoint_every and progress.step % settings.checkpoint_every == 0)
             if due or signal_number:
-                guarded = guard.state(process)
-                if process.is_main:
-                    tracker.flush()  # what is shown up to a checkpoint is never shown again
-                    save_progress(run, progress, optimizer, guarded)
+                tracker.flush()  # what is shown up to a checkpoint is never shown again
+                save_progress(run, progress, optimizer, guard)
             if signal_number:
                 process.wait()
                 raise Stop(signal_number)
