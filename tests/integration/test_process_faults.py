@@ -228,6 +228,26 @@ def test_another_number_of_processes_goes_on_with_the_same_global_batch(
     assert tokens[0] == tokens[1]
 
 
+# One process works for longer than the others would be waited for, before it answers.
+LATE = """
+import time
+from uda.engine.process import Process
+from uda.engine.settings import Precision
+
+process = Process.start(Precision.fp32, timeout=8)
+if process.is_main:
+    time.sleep(14)
+process.meet()
+assert process.highest(process.rank) == 1
+process.close()
+"""
+
+
+def test_work_of_any_length_before_the_first_step_is_waited_for(launch: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "late.py").write_text(LATE)
+    launch(2, str(tmp_path / "late.py")).finish()
+
+
 def test_what_the_first_process_alone_is_refused_ends_the_other(
     command: list[str], launch: Callable[..., Any], tmp_path: Path
 ) -> None:
