@@ -7,8 +7,8 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,16 +59,27 @@ def run(cfg: DictConfig) -> Result:
     instances.build_augmenter(settings.augment, lowercase=True)
     from uda import build
     from uda.engine.process import Process
-    from uda.engine.watch import lost_another
 
     started = time.monotonic()
-    try:
+    with _losses_told(settings, folder):
         process = Process.start(settings.train.precision, settings.train.process_timeout)
-        build.check_processes(settings, process)
-        with cli.log_kept() as log_to, run_directory.locked(folder) if process.is_main else nullcontext():
-            if process.is_main:
-                stored = _stored(settings, resolved, folder)  # another process may have finished it just now
-            return stored or _train(settings, resolved, folder, process, log_to, started)
+        try:
+            build.check_processes(settings, process)
+            with cli.log_kept() as log_to, run_directory.locked(folder) if process.is_main else nullcontext():
+                if process.is_main:
+                    stored = _stored(settings, resolved, folder)  # another process may have finished it just now
+                return stored or _train(settings, resolved, folder, process, log_to, started)
+        finally:
+            process.stop_watching()
+
+
+@contextmanager
+def _losses_told(settings: TrainConfig, folder: Path) -> Iterator[None]:
+    """Where torch fails because another process is gone, that is what is said."""
+    from uda.engine.watch import lost_another
+
+    try:
+        yield
     except RuntimeError as error:
         if (reason := lost_another(error)) is None:
             raise

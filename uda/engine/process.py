@@ -109,14 +109,18 @@ class Process:
         """End the process group, after all that still refers to it: its threads would wait for ever otherwise."""
         self.accelerator.free_memory()
         self.meet()
-        if self.watch is not None:
-            self.watch.stop()
+        self.stop_watching()
         self.wait()
         self.accelerator.end_training()
 
     def wait(self) -> None:
         """Until all processes are here; one that is not within the timeout is given up."""
         self.accelerator.wait_for_everyone()
+
+    def stop_watching(self) -> None:
+        """From here on the others may end."""
+        if self.watch is not None:
+            self.watch.stop()
 
     def meet(self) -> None:
         """Until all processes are here, after work that may take any time on one of them."""

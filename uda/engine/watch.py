@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+from datetime import timedelta
 
 import torch.distributed as dist
 
@@ -38,7 +39,7 @@ class Watch(threading.Thread):
         self.timeout = timeout
         self._launcher = os.getppid()
         self._stopped = threading.Event()
-        self._own, self._shared = _store(), _store()  # of the thread, and of those who wait
+        self._own, self._shared = _store(timeout), _store(timeout)  # of the thread, and of those who wait
 
     def wait_for_all(self) -> None:
         """Until all processes are here, however long their work takes, as long as they give signs of life."""
@@ -48,29 +49,28 @@ class Watch(threading.Thread):
             time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
-        """Look no longer."""
+        """Look no longer; the thread ends at its next look."""
         self._stopped.set()
-        self.join()
 
     def run(self) -> None:
         others = [rank for rank in range(self.count) if rank != self.rank]
         signs = dict.fromkeys(others, (-1, time.monotonic()))
         while not self._stopped.wait(_LOOK_SECONDS):
             if os.getppid() != self._launcher:
-                self._end("the launcher is gone", self.timeout)
+                return self._end("the launcher is gone", self.timeout)
             try:
                 self._own.add(f"sign-{self.rank}", 1)
                 found = {rank: self._own.add(f"sign-{rank}", 0) for rank in others}
             except RuntimeError as error:
-                self._end(f"the launcher's store is gone ({_shortened(error)})", self.timeout)
+                return self._end(f"the launcher's store is gone ({_shortened(error)})", self.timeout)
             now = time.monotonic()
             signs |= {rank: (number, now) for rank, number in found.items() if number != signs[rank][0]}
             for rank, (_, since) in signs.items():
                 if now - since > self.timeout:
-                    self._end(f"process {rank} has given no sign for {now - since:.0f} s", _LAST_SECONDS)
+                    return self._end(f"process {rank} has given no sign for {now - since:.0f} s", _LAST_SECONDS)
 
     def _end(self, reason: str, seconds: float) -> None:
-        """End this process in order within so many seconds, or else at once; only returns if the watch was stopped."""
+        """End this process in order within so many seconds, or else at once; returns where the watch was stopped."""
         if self._stopped.is_set():
             return
         log.error("process %d of %d: %s; this one ends too", self.rank, self.count, reason)
@@ -92,7 +92,7 @@ def _shortened(error: Exception) -> str:
     return re.sub(r"^\[\S+:\d+\] ", "", line).partition(". This is typically")[0]
 
 
-def _store() -> dist.Store:
+def _store(timeout: float) -> dist.Store:
     """A connection of its own to the store of the launch, which init_process_group's environment names."""
-    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
-    return dist.PrefixStore("uda", store)
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    return dist.PrefixStore("uda", dist.TCPStore(address, port, is_master=False, timeout=timedelta(seconds=timeout)))
