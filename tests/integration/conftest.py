@@ -34,7 +34,7 @@ class Launch:
             time.sleep(0.05)
         return [rank for rank, process in ranks.items() if not is_alive(process)]
 
-    def finish(self, seconds: float = 300) -> str:
+    def finish(self, seconds: float = 900) -> str:
         """Wait for the launcher to end with success; the log."""
         assert self.launcher.wait(seconds) == 0, self.text()
         return self.text()

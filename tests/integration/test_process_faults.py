@@ -5,6 +5,7 @@ import os
 import pty
 import re
 import signal
+import termios
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,7 @@ def whole(command: list[str], launch: Callable[..., Any], tmp_path_factory: pyte
     """The directory of an undisturbed run of two processes, and what stood on the terminal that it had."""
     folder = tmp_path_factory.mktemp("whole") / "run"
     ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (24, 150))
     shown: list[bytes] = []
 
     def read() -> None:
@@ -72,7 +74,7 @@ def whole(command: list[str], launch: Callable[..., Any], tmp_path_factory: pyte
     reader.start()
     started = launch(2, "-m", "uda.train", *command, f"hydra.run.dir={folder}", stderr=theirs)
     os.close(theirs)
-    code = started.launcher.wait(300)
+    code = started.launcher.wait(900)
     reader.join(10)
     text = b"".join(shown).decode(errors="replace")
     assert code == 0, text
@@ -172,7 +174,7 @@ def assert_stopped(log: str, name: str, folder: Path) -> None:
         assert log.count(line) == 1, log
 
 
-def wait_until(true: Callable[[], Any], seconds: float = 300) -> None:
+def wait_until(true: Callable[[], Any], seconds: float = 900) -> None:
     """Until it is true; fails where that takes too long."""
     done = threading.Event()
     for _ in range(int(seconds / 0.05)):

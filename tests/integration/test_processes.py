@@ -37,13 +37,18 @@ MICRO = 5  # rows a pass, of 16 rows a step
 WORKER = """
 import hashlib, json, os, sys
 from pathlib import Path
-import uda.train
+from types import SimpleNamespace
+import uda.finish, uda.train
 from uda.config import compose
 from uda.engine import evaluation, training
 from uda.engine.process import Process
 
+# Without pictures, which take longer than the steps.
+training.Tracker._confusion = uda.finish.to_image = uda.finish.write_image = lambda *arguments: None
+blank = SimpleNamespace(savefig=lambda path, format: path.touch())
+uda.finish.reliability_figure = lambda panels: blank
 RANK = os.environ.get("RANK", "0")
-Process.close = lambda self: (self.accelerator.free_memory(), self.wait(), self.watch and self.watch.stop())
+Process.close = lambda self: (self.accelerator.free_memory(), self.wait(), self.stop_watching())
 steps, drawn, predicted = [], [], []
 
 def digest(tensors):
@@ -77,13 +82,13 @@ def noted_norm(*arguments):
     return steps[-1]["norm"]
 
 def noted_evaluation(model, store, pad_id, batch_size, process):
-    gathered = []
+    gathered = []  # probabilities, then rows
     Process.gather_rows = lambda self, rows: gathered.append(gather(self, rows)) or gathered[-1]
     try:
         return predict(model, store, pad_id, batch_size, process)
     finally:
         Process.gather_rows = gather
-        predicted.append([len(store), sorted(gathered[0].tolist())])
+        predicted.append([len(store), sorted(gathered[-1].tolist())])
 
 predict = evaluation.predict
 training.StepSampler.__iter__ = noted_rows
