@@ -123,10 +123,12 @@ def test_any_fault_ends_all_processes_and_leaves_no_trace(
     assert re.search(r"^uda: (another process is gone|stopped by SIGTERM)", started.text(), re.MULTILINE)
 
     started, ranks = start()
+    before = max(steps(folder))
     os.killpg(started.launcher.pid, signal.SIGINT)  # as Ctrl-C does
     assert started.ended(ranks, SLACK) == [0, 1]
     assert statuses(tmp_path) == ["130", "130"]
     assert_stopped(started.text(), "SIGINT", folder)
+    assert max(steps(folder)) > before
 
     started, ranks = start()
     ranks[1].suspend()
@@ -137,10 +139,12 @@ def test_any_fault_ends_all_processes_and_leaves_no_trace(
     )
 
     started, ranks = start()
+    before = max(steps(folder))
     started.launcher.terminate()  # as Slurm does
     assert started.ended(ranks, SLACK) == [0, 1]
     assert statuses(tmp_path) == ["143", "143"]
     assert_stopped(started.text(), "SIGTERM", folder)
+    assert max(steps(folder)) > before
 
     started, ranks = start()
     before = max(steps(folder))
@@ -257,6 +261,7 @@ def test_what_the_first_process_alone_is_refused_ends_the_other(
     folder = tmp_path / "run"
     with run_directory.locked(folder):
         started = launch(2, "-m", "uda.train", *command, f"hydra.run.dir={folder}")
+        wait_until(lambda: "uda: " in started.text())
         assert started.launcher.wait(LAUNCHER + SLACK) == 1
     assert len(re.findall("^uda: Expected a run directory that no other process uses", started.text(), re.M)) == 1
     assert re.search("^uda, process 1: (another process is gone|stopped by SIGTERM)", started.text(), re.M)
