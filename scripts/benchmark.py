@@ -161,13 +161,13 @@ def overhead_part(options: argparse.Namespace) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         run, _, _ = built(["data.num_test=10"], Path(name))
         kept = {method: getattr(Tracker, method) for method in names}
-        save, evaluate = training._save, training._probs
+        save, evaluate = training.save_progress, training._probs
         for method in names:
             setattr(Tracker, method, clock.around("overhead", kept[method]))
-        training._save = clock.around("overhead", save)
+        training.save_progress = clock.around("overhead", save)
         training._probs = clock.around("evaluation", evaluate)
         progress = training.train(run)
-        training._save, training._probs = save, evaluate
+        training.save_progress, training._probs = save, evaluate
         for method, function in kept.items():
             setattr(Tracker, method, function)
     return {"share": clock.seconds["overhead"] / (progress.seconds - clock.seconds["evaluation"])}

@@ -229,6 +229,7 @@ def build_training(
         log.info("attention: %s", kernels)
     if settings.train.gradient_checkpointing:
         enable_gradient_checkpointing(student)
+    process.meet()  # filling caches takes any time on one of them; from here on they answer each other
     learning, teaching = process.accelerator.prepare_model(student), teacher or student
     if (backend := settings.train.compile) is not None:
         learning, teaching = compiled(learning, backend), compiled(teaching, backend)

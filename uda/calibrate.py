@@ -18,8 +18,9 @@ from uda.engine.calibration import Temperature, fit_temperature, fold_of_rows
 from uda.engine.evaluation import predict
 from uda.engine.model import model_location
 from uda.engine.process import Process
+from uda.engine.progress import Progress
 from uda.engine.settings import Calibration, Select
-from uda.engine.training import Progress, Training, train
+from uda.engine.training import Training, train
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def _out_of_fold(
             if training.process.is_main:
                 export.write_json(stored, {"probs": answers.tolist()})
                 shutil.rmtree(part, ignore_errors=True)
-            training.process.wait()
+            training.process.meet()
         probs[folds == fold] = np.array(json.loads(stored.read_text())["probs"], dtype=np.float32)
     return probs, labels
 

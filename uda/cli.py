@@ -42,7 +42,10 @@ _KINDS = {
 
 
 class Interrupted(BaseException):
-    """A job ended by a signal; `exit_code` is the command's. No Exception, so that no launcher goes on after it."""
+    """A job ended from outside, by a signal or by the loss of another process; `exit_code` is the command's.
+
+    No Exception, so that no launcher goes on after it.
+    """
 
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message, exit_code)  # both, so that it can travel between processes
@@ -169,8 +172,13 @@ def signals_interrupt(outcome: str = "") -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def rank() -> int:
+    """The number of this process among those that a launcher started, from 0; 0 where there is none."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def _end(message: str, code: int) -> NoReturn:
-    print(f"uda: {message}", file=sys.stderr)
+    print(f"uda{f', process {rank()}' if rank() else ''}: {message}", file=sys.stderr)
     sys.exit(code)
 
 
@@ -258,12 +266,13 @@ def known_keys(schema: Any, prefix: str = "") -> list[str]:
 
 
 def log_to_stderr() -> None:
-    """Our log on standard error, others' warnings too."""
+    """Our log on standard error, others' warnings too; of several processes the first one's, and errors of all."""
     root = logging.getLogger()
     for handler in list(root.handlers):
         root.removeHandler(handler)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    handler.setLevel(logging.ERROR if rank() else logging.NOTSET)
     root.addHandler(handler)
     root.setLevel(logging.WARNING)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports each retry

@@ -18,9 +18,10 @@ from uda.engine.calibration import divide_logits, scaled
 from uda.engine.card import CardFacts, model_card
 from uda.engine.evaluation import predict, score
 from uda.engine.plots import reliability_figure, to_image
+from uda.engine.progress import Progress
 from uda.engine.settings import Calibration, Pooling, Select
 from uda.engine.tracking import write_hparams, write_image
-from uda.engine.training import Progress, Training, supervised_steps
+from uda.engine.training import Training, supervised_steps
 from uda.files import write_aside
 from uda.objectives.base import Objective
 

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 # Keys that a resumed run may change: they say what is kept and shown, and enter no number.
 FREE_KEYS = (
     *("train.overwrite", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every"),
+    "train.process_timeout",
     *("augment.num_workers", "augment.cache_dir"),
 )
 _LOCK = ".lock"

@@ -2,12 +2,11 @@
 
 import errno
 import logging
-import os
 import shlex
 import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,13 +66,35 @@ def run(cfg: DictConfig) -> Result:
     from uda.engine.process import Process
 
     started = time.monotonic()
-    process = Process.start(settings.train.precision)
-    build.check_processes(settings, process)
-    with cli.log_kept() as log_to, run_directory.locked(folder) if process.is_main else nullcontext():
-        if process.is_main:
-            stored = _stored(settings, resolved, folder)  # another process may have finished it just now
-        with memory_told(_MEMORY):
-            return stored or _train(settings, resolved, folder, process, log_to, started)
+    with _losses_told(settings, folder):
+        process = Process.start(settings.train.precision, settings.train.process_timeout)
+        try:
+            build.check_processes(settings, process)
+            with cli.log_kept() as log_to, run_directory.locked(folder) if process.is_main else nullcontext():
+                if process.is_main:
+                    stored = _stored(settings, resolved, folder)  # another process may have finished it just now
+                with memory_told(_MEMORY):
+                    return stored or _train(settings, resolved, folder, process, log_to, started)
+        finally:
+            process.stop_watching()
+
+
+@contextmanager
+def _losses_told(settings: TrainConfig, folder: Path) -> Iterator[None]:
+    """Where torch fails because another process is gone, that is what is said."""
+    from uda.engine.watch import lost_another
+
+    try:
+        yield
+    except RuntimeError as error:
+        if (reason := lost_another(error)) is None:
+            raise
+        raise cli.Interrupted(
+            "another process is gone, or has not answered within "
+            f"train.process_timeout={settings.train.process_timeout:g} seconds ({reason}); the same command goes on "
+            f"from the last checkpoint in {folder / 'checkpoints'}",
+            1,
+        ) from error
 
 
 def _stored(settings: TrainConfig, resolved: dict[str, Any], folder: Path) -> Result | None:
@@ -127,7 +148,7 @@ def _train(
     if process.is_main:
         run_directory.prepare(folder, resolved, split.as_json(), settings.train.overwrite)
         log_to(folder / "train.log")
-    process.wait()
+    process.meet()
     setup_seconds = time.monotonic() - started
     log.info(
         "%s with %d labelled and %d unlabelled rows; %s on %s; ready after %.0f s",
@@ -182,7 +203,7 @@ def show(result: Result, overrides: list[str]) -> None:
 def job(cfg: DictConfig) -> float:
     """One job of the command line: a run, its scores shown; the accuracy is what a sweep is after."""
     result = run(cfg)
-    if int(os.environ.get("RANK", "0")) == 0:
+    if cli.rank() == 0:
         show(result, config.job_overrides())
     return result.accuracy
 

@@ -1,55 +1,195 @@
-"""Two processes do what one does with the same global batch."""
+"""Two and four processes do what one does with the same global batch, for every objective."""
 
-import os
-import subprocess
-import sys
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from uda.config import config_dir
 
+pytestmark = pytest.mark.slow
 
-def train(tiny: list[str], folder: Path, processes: int) -> Path:
-    launcher = [sys.executable, "-m"]
-    if processes > 1:
-        launcher += ["torch.distributed.run", "--nproc_per_node", str(processes), "--master_addr", "127.0.0.1"]
-        launcher += ["--master_port", "29817", "-m"]
-    no_dropout = ["model.dropout=0", "model.attention_dropout=0"]
-    done = subprocess.run(
-        [*launcher, "uda.train", *tiny, *no_dropout, f"hydra.run.dir={folder}"],
-        cwd=folder.parent,
-        env={**os.environ, "PYTHONPATH": str(config_dir().parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,  # a process that waits for another for ever
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
+OBJECTIVES = sorted(path.stem for path in (config_dir() / "objective").glob("*.yaml"))
+MEMORY = [
+    "objective.supervised_steps=3",
+    "objective.memory_rows=24",
+    "objective.prefill_rows=16",
+    "objective.kept_share=0.2",
+]
+# What makes each objective keep another number of rows on each process, on one of them none.
+MASKS = {
+    "supervised": [],
+    "uda": ["objective.threshold=0.8"],
+    "uda_port": ["objective.threshold=0.8"],
+    "uda_weak_start": MEMORY,
+    "uda_files": MEMORY,
+}
+COUNTS = (1, 2, 4)
+MICRO = 5  # rows a pass, of 16 rows a step
+
+# Each process runs all jobs one after another and notes, step by step, what it saw and what it had.
+WORKER = """
+import hashlib, json, os, sys
+from pathlib import Path
+from types import SimpleNamespace
+import uda.finish, uda.train
+from uda.config import compose
+from uda.engine import evaluation, training
+from uda.engine.process import Process
+
+# Without pictures, which take longer than the steps.
+training.Tracker._confusion = uda.finish.to_image = uda.finish.write_image = lambda *arguments: None
+blank = SimpleNamespace(savefig=lambda path, format: path.touch())
+uda.finish.reliability_figure = lambda panels: blank
+RANK = os.environ.get("RANK", "0")
+Process.close = lambda self: (self.accelerator.free_memory(), self.wait(), self.stop_watching())
+steps, drawn, predicted = [], [], []
+
+def digest(tensors):
+    data = b"".join(tensor.detach().numpy().tobytes() for _, tensor in sorted(tensors.items()))
+    return hashlib.sha256(data).hexdigest()
+
+draw, run_step, norm, gather = (
+    training.StepSampler.__iter__, training.run_step, training._clipped_norm, Process.gather_rows)
+
+def noted_rows(sampler):
+    for rows in draw(sampler):
+        drawn.append(rows)
+        yield rows
+
+def noted_step(models, objective, batch, *rest):
+    outcome = run_step(models, objective, batch, *rest)
+    rows = drawn[-1]
+    assert rows.unlabeled.tolist() == batch.index.tolist()
+    steps.append({
+        "loss": float(outcome.metrics["loss/total"]),
+        "labeled": rows.labeled.tolist(),
+        "unlabeled": rows.unlabeled.tolist(),
+        "kept": int(outcome.counts[1]),
+        "objective": digest(objective.state_dict()),
+        "weights": digest(models.student.state_dict()),
+    })
+    return outcome
+
+def noted_norm(*arguments):
+    steps[-1]["norm"] = norm(*arguments)
+    return steps[-1]["norm"]
+
+def noted_evaluation(model, store, pad_id, batch_size, process):
+    gathered = []  # probabilities, then rows
+    Process.gather_rows = lambda self, rows: gathered.append(gather(self, rows)) or gathered[-1]
+    try:
+        return predict(model, store, pad_id, batch_size, process)
+    finally:
+        Process.gather_rows = gather
+        predicted.append([len(store), sorted(gathered[-1].tolist())])
+
+predict = evaluation.predict
+training.StepSampler.__iter__ = noted_rows
+training.run_step, training._clipped_norm, training.predict = noted_step, noted_norm, noted_evaluation
+
+for name, overrides in json.loads(Path(sys.argv[1]).read_text()).items():
+    folder = Path(sys.argv[2]) / name
+    for notes in (steps, drawn, predicted):
+        notes.clear()
+    uda.train.run(compose("train", [*overrides, f"hydra.run.dir={folder}"]))
+    (folder / f"noted-{RANK}.json").write_text(json.dumps({"steps": steps, "predicted": predicted}))
+"""
 
 
-def gradient_norms(folder: Path) -> list[float]:
-    events = EventAccumulator(str(folder / "tensorboard"))
-    events.Reload()
-    return [event.value for event in events.Scalars("optimizer/gradient_norm")]
+class Runs:
+    """What the processes of each launch noted: `runs.notes(count, job)` by rank."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, count: int, job: str) -> Path:
+        return self.folder / str(count) / job
+
+    def notes(self, count: int, job: str) -> list[dict[str, Any]]:
+        return [json.loads((self.path(count, job) / f"noted-{rank}.json").read_text()) for rank in range(count)]
+
+    def trace(self, count: int, job: str) -> np.ndarray:
+        """The losses of the steps, added over processes."""
+        return np.sum([[step["loss"] for step in notes["steps"]] for notes in self.notes(count, job)], axis=0)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("objective", ["supervised", "uda", "uda_port", "uda_weak_start", "uda_files"])
-def test_two_processes_end_with_the_weights_of_one(tiny: list[str], tmp_path: Path, objective: str) -> None:
-    overrides = [f"objective={objective}", *[item for item in tiny if not item.startswith("objective.")]]
-    if objective in ("uda_weak_start", "uda_files"):
-        overrides += [item for item in tiny if item.startswith("objective.")]
-    one = load_file(train(overrides, tmp_path / "one", 1) / "model/model.safetensors")
-    two = load_file(train(overrides, tmp_path / "two", 2) / "model/model.safetensors")
-    for name in one:
-        torch.testing.assert_close(two[name], one[name], rtol=0, atol=1e-4)
-    # AdamW takes the same steps whatever the gradient's scale; its norm does not.
-    norms = [gradient_norms(tmp_path / name) for name in ("one", "two")]
-    assert len(norms[0]) == 20
-    np.testing.assert_allclose(norms[1], norms[0], rtol=1e-3)
+@pytest.fixture(scope="module")
+def runs(tiny_files: list[str], launch: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("runs")
+    jobs = {}
+    for name in OBJECTIVES:
+        jobs[name] = [*tiny_files, f"objective={name}", *MASKS[name]]
+        jobs[f"{name}-micro"] = [*jobs[name], f"train.micro_batch_size={MICRO}"]
+    jobs["uda"].append("train.eval_every=8")
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    (folder / "worker.py").write_text(WORKER)
+    for count in COUNTS:
+        started = launch(count, str(folder / "worker.py"), str(folder / "jobs.json"), str(folder / str(count)))
+        started.finish()
+    return Runs(folder)
+
+
+@pytest.mark.parametrize("passes", ["", "-micro"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_any_number_of_processes_and_passes_learns_the_same(runs: Runs, objective: str, passes: str) -> None:
+    expected = load_file(runs.path(1, objective) / "model/model.safetensors")
+    (alone,) = runs.notes(1, objective)
+    for count in COUNTS:
+        trace = runs.trace(count, objective + passes)
+        assert len(trace) == 20
+        np.testing.assert_allclose(trace, runs.trace(1, objective), rtol=0, atol=1e-5)
+        found = load_file(runs.path(count, objective + passes) / "model/model.safetensors")
+        for name in expected:
+            torch.testing.assert_close(found[name], expected[name], rtol=0, atol=1e-4)
+        # AdamW takes the same steps whatever the gradient's scale; its norm does not.
+        for notes in runs.notes(count, objective + passes):
+            norms = [[step["norm"] for step in steps] for steps in (notes["steps"], alone["steps"])]
+            np.testing.assert_allclose(*norms, rtol=1e-3)
+
+
+@pytest.mark.parametrize("count", COUNTS[1:])
+@pytest.mark.parametrize("objective", [name for name in OBJECTIVES if name != "supervised"])
+def test_the_masks_were_uneven_and_one_process_kept_nothing(runs: Runs, objective: str, count: int) -> None:
+    """Else the test above would prove little."""
+    kept = np.array([[step["kept"] for step in notes["steps"]] for notes in runs.notes(count, objective)])
+    assert ((kept.min(axis=0) == 0) & (kept.max(axis=0) > 0)).any(), kept
+
+
+@pytest.mark.parametrize("count", COUNTS[1:])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_each_row_of_a_step_is_seen_by_one_process(runs: Runs, objective: str, count: int) -> None:
+    (alone,) = runs.notes(1, objective)
+    for whole, *shares in zip(alone["steps"], *[notes["steps"] for notes in runs.notes(count, objective)], strict=True):
+        for rows in ("labeled", "unlabeled"):
+            seen = [row for share in shares for row in share[rows]]
+            assert sorted(seen) == sorted(whole[rows])
+            assert len({len(share[rows]) for share in shares}) == 1
+        assert len(whole["labeled"]) == 4
+        assert len(set(whole["unlabeled"])) == len(whole["unlabeled"])
+
+
+@pytest.mark.parametrize("count", COUNTS[1:])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_weights_and_the_objectives_state_are_the_same_on_all_processes(runs: Runs, objective: str, count: int) -> None:
+    """To the bit, after each step."""
+    for shares in zip(*[notes["steps"] for notes in runs.notes(count, objective)], strict=True):
+        assert len({share["objective"] for share in shares}) == 1
+        assert len({share["weights"] for share in shares}) == 1
+
+
+@pytest.mark.parametrize("count", COUNTS[1:])
+def test_evaluation_gathers_each_row_once(runs: Runs, count: int) -> None:
+    """30 rows in batches of 7 make five batches, which neither two nor four processes share evenly."""
+    for notes in runs.notes(count, "uda"):
+        assert notes["predicted"] == [[30, list(range(30))]] * 3
+    tables = [pd.read_parquet(runs.path(number, "uda") / "predictions.parquet") for number in (1, count)]
+    assert tables[1].key.tolist() == tables[0].key.tolist()
+    assert len(set(tables[0].key)) == 30
+    np.testing.assert_allclose(tables[1].probability_pos, tables[0].probability_pos, atol=1e-4)

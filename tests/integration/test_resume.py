@@ -17,7 +17,7 @@ import pytest
 import uda.train
 from uda import cli, config, run_directory
 from uda.config import compose
-from uda.engine import checkpoints, training
+from uda.engine import checkpoints, progress, training
 from uda.errors import UserError
 
 EVERY_4 = ["train.checkpoint_every=4", "train.keep_checkpoints=2"]
@@ -114,7 +114,7 @@ def test_another_precision_goes_on_with_a_warning(
     """As train.precision=auto does on other hardware, here with the conditions alone changed."""
     now = checkpoints.conditions
     monkeypatch.setattr(
-        training, "conditions", lambda process: {**now(process), "precision": "bf16", "num_processes": 2}
+        progress, "conditions", lambda process: {**now(process), "precision": "bf16", "num_processes": 2}
     )
     run([*tiny, *EVERY_4], stopped)
     (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
@@ -244,8 +244,8 @@ def test_scalars_reach_the_disk_before_the_checkpoint_that_counts_them(
 ) -> None:
     """A kill right after a checkpoint must not lose what no later start will show again."""
     done: list[str] = []
-    flush, save = training.Tracker.flush, training.save_checkpoint
+    flush, save = training.Tracker.flush, progress.save_checkpoint
     monkeypatch.setattr(training.Tracker, "flush", lambda self: (done.append("flush"), flush(self)))
-    monkeypatch.setattr(training, "save_checkpoint", lambda *arguments: (done.append("save"), save(*arguments)))
+    monkeypatch.setattr(progress, "save_checkpoint", lambda *arguments: (done.append("save"), save(*arguments)))
     run([*tiny, *EVERY_4, "train.num_steps=8"], tmp_path / "run")
     assert done == ["flush", "save"] * 2

@@ -87,6 +87,7 @@ class TrainSettings:
     checkpoint_every: int | None
     keep_checkpoints: int
     log_every: int
+    process_timeout: float
     select: Select
     calibration: Calibration
     calibration_folds: int

@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ class Tracker:
             disable=None if process.is_main else True,
             dynamic_ncols=True,
         )
-        self.redirect = logging_redirect_tqdm()
+        self.redirect = logging_redirect_tqdm() if process.is_main else nullcontext()
 
     def __enter__(self) -> "Tracker":
         self.redirect.__enter__()

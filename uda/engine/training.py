@@ -1,40 +1,29 @@
 """The training loop."""
 
 import json
-import logging
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from uda.data.batches import Batch, PairedRows, Phase, RowStream, StepRows, StepSampler, make_loader, pad_stored
 from uda.data.tokens import TokenStore
-from uda.engine.checkpoints import (
-    Tensors,
-    conditions,
-    load_checkpoint,
-    optimizer_tensors,
-    restore_optimizer,
-    save_checkpoint,
-    warn_of_other_conditions,
-)
+from uda.engine.checkpoints import restore_optimizer
 from uda.engine.collapse import CollapseGuard, share_limit
 from uda.engine.evaluation import predict, probabilities, score
 from uda.engine.flops import pass_cost, product_limit
 from uda.engine.optimizer import learning_rate_factor, make_optimizer, steps_of
 from uda.engine.process import Process
+from uda.engine.progress import Progress, restore_progress, save_progress
 from uda.engine.settings import TrainSettings
 from uda.engine.signals import Stop, noted_signals
 from uda.engine.step import Models, StepOutcome, label_rows, run_step
 from uda.engine.tracking import SamplePair, Tracker, Work
 from uda.errors import UserError
 from uda.objectives.base import Objective
-
-log = logging.getLogger(__name__)
 
 _PREFILL_STREAM = 1_000  # apart from the streams of the phases
 _REMEDY = (
@@ -68,26 +57,6 @@ class Training:
     folder: Path
 
 
-@dataclass
-class Progress:
-    """What has happened so far; all but the last field is in every checkpoint.
-
-    evaluations: scores with their step. best_weights: the student's at the evaluation of highest accuracy, the
-    earliest of equals. seconds: wall time of training and its evaluations, over all starts of the run.
-    num_tokens: what teacher and student passes saw on this process, padding left out.
-    last_probs: the probabilities of the last evaluation.
-    """
-
-    step: int = 0
-    evaluations: list[dict[str, Any]] = field(default_factory=list)
-    best_step: int = 0
-    best_accuracy: float = -1.0
-    best_weights: Tensors = field(default_factory=dict)
-    seconds: float = 0.0
-    num_tokens: int = 0
-    last_probs: np.ndarray | None = None
-
-
 def supervised_steps(objective: Objective, num_steps: int) -> int:
     """How many steps, from the first, see labelled rows alone."""
     if objective.teacher_rows == "none":
@@ -115,7 +84,7 @@ def train(run: Training) -> Progress:
     phases = make_phases(run.objective, settings)
     limit = share_limit(run.rows.labels, len(run.label_names))
     guard = CollapseGuard(run.label_names, limit, run.objective)
-    progress, stored_optimizer = _restore(run, guard)
+    progress, stored_optimizer = restore_progress(run, guard)
     started = time.monotonic() - progress.seconds
     lengths = run.rows.labeled.row_lengths, run.rows.weak.row_lengths
     sampler = StepSampler(*lengths, phases, run.seed, progress.step, process.rank, process.count)
@@ -171,10 +140,8 @@ def train(run: Training) -> Progress:
             signal_number = process.highest(note.number)
             due = last or (settings.checkpoint_every and progress.step % settings.checkpoint_every == 0)
             if due or signal_number:
-                guarded = guard.state(process)
-                if process.is_main:
-                    tracker.flush()  # what is shown up to a checkpoint is never shown again
-                    _save(run, progress, optimizer, guarded)
+                tracker.flush()  # what is shown up to a checkpoint is never shown again
+                save_progress(run, progress, optimizer, guard)
             if signal_number:
                 process.wait()
                 raise Stop(signal_number)
@@ -274,39 +241,3 @@ def _clipped_norm(run: Training, outcome: StepOutcome, batch: Batch, step: int) 
         f"step {step + 1}; the rows are in {path}, and the weights of the last checkpoint stay. "
         f"{_REMEDY.format(run.settings.learning_rate)}"
     )
-
-
-def _save(run: Training, progress: Progress, optimizer: torch.optim.Optimizer, guarded: dict[str, Any]) -> None:
-    parts = {
-        "student": run.models.student.state_dict(),
-        "teacher": run.models.teacher.state_dict() if run.models.teacher is not None else {},
-        "objective": run.objective.state_dict(),
-        "optimizer": optimizer_tensors(optimizer),
-        "best": progress.best_weights,
-    }
-    state = {
-        "evaluations": progress.evaluations,
-        "best_step": progress.best_step,
-        "best_accuracy": progress.best_accuracy,
-        "seconds": progress.seconds,
-        "num_tokens": progress.num_tokens,
-        "collapse_guard": guarded,
-        "conditions": conditions(run.process),
-    }
-    save_checkpoint(run.folder / "checkpoints", progress.step, parts, state, run.settings.keep_checkpoints)
-
-
-def _restore(run: Training, guard: CollapseGuard) -> tuple[Progress, Tensors]:
-    """The progress of the newest checkpoint, and its optimiser's tensors; models and objective are put back."""
-    stored = load_checkpoint(run.folder / "checkpoints")
-    if stored is None:
-        return Progress(), {}
-    parts, state = stored
-    run.models.student.load_state_dict(parts["student"])
-    if run.models.teacher is not None:
-        run.models.teacher.load_state_dict(parts["teacher"])
-    run.objective.load_state_dict(parts["objective"])
-    log.info("resuming after step %d", state["step"])
-    guard.restore(state.pop("collapse_guard"), run.process)
-    warn_of_other_conditions(state.pop("conditions"), conditions(run.process))
-    return Progress(best_weights=parts["best"], **state), parts["optimizer"]
