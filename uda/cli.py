@@ -2,43 +2,29 @@
 
 import logging
 import os
-import re
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import fields, is_dataclass
-from enum import Enum
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, get_args, get_origin, get_type_hints
+from typing import NoReturn
 
 import hydra
-import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from uda import run_directory, sweeps
+from uda import overrides, run_directory, sweeps
 from uda.config import TrainConfig, config_dir, is_multirun, register
-from uda.errors import UserError, did_you_mean
+from uda.errors import UserError
 from uda.files import remove_empty
 from uda.sweeps import Outcome, Sweep
 
 log = logging.getLogger("uda")
-
-_KINDS = {
-    int: "a whole number",
-    float: "a number",
-    bool: "true or false",
-    str: "a text",
-    list: "a list such as [a, b]",
-    dict: "keys and values such as {key: value}",
-}
 
 
 class Interrupted(BaseException):
@@ -64,7 +50,7 @@ def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
     register()
     log_to_stderr()
-    sys.argv[1:] = [taken_literally(argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = [overrides.taken_literally(argument) for argument in sys.argv[1:]]
     sweep = sweeps.current
     task = _guarded(command, schema, job, sweep)
     code, message, outcomes = 0, "", []
@@ -119,7 +105,7 @@ def _unfinished(error: Exception, outcomes: list[Outcome], schema: type, began: 
     if (text := sweeps.explained(error, outcomes)) is not None:
         return 1, text
     if isinstance(error, HydraException | OmegaConfBaseException):
-        return 2, explain(error, schema)
+        return 2, overrides.explain(error, schema)
     if began or outcomes or not isinstance(error, OSError | ValueError | AssertionError):
         raise error
     if isinstance(error, OSError):  # of Hydra, which makes the folder
@@ -127,28 +113,7 @@ def _unfinished(error: Exception, outcomes: list[Outcome], schema: type, began: 
             f"hydra.run.dir: expected a directory that can be made and written, found: {error}. Make room or mend its "
             "permissions, or set hydra.run.dir=DIR to write elsewhere."
         )
-    return 2, explain(error, schema)  # Hydra's own complaint about an override
-
-
-def taken_literally(argument: str) -> str:
-    """An override of the command line whose value Hydra's grammar cannot read, such as a path with `=` or an umlaut,
-    with that value in quotes; all others as they are.
-    """
-    key, equals, value = argument.partition("=")
-    if not equals or argument.startswith("-") or not value or value[0] in "[{":
-        return argument
-    parser = OverridesParser.create()
-    try:
-        parser.parse_override(argument)
-    except HydraException:
-        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
-        quoted = f"{key}='{quoted}'"
-        try:
-            parser.parse_override(quoted)
-        except HydraException:
-            return argument  # the key is at fault
-        return quoted
-    return argument
+    return 2, overrides.explain(error, schema)  # Hydra's own complaint about an override
 
 
 @contextmanager
@@ -180,89 +145,6 @@ def rank() -> int:
 def _end(message: str, code: int) -> NoReturn:
     print(f"uda{f', process {rank()}' if rank() else ''}: {message}", file=sys.stderr)
     sys.exit(code)
-
-
-def explain(error: Exception, schema: type) -> str:
-    """One message for an error in composing the config."""
-    text = " ".join(str(error).split())
-    cause = error.__cause__
-    detail = " ".join(str(cause).split("\n    full_key")[0].split()) if cause is not None else ""
-    if match := re.search(r"Could not override '([^']+)'", text):
-        key, known = match[1], known_keys(schema)
-        if key == "experiment":
-            return "experiment: expected it with a plus, since it is added to the config. Write +experiment=NAME."
-        near = " Other options of its group have it." if key in known else did_you_mean(key, known)
-        return (
-            f"Expected a key and a value that the config has, found '{key}'{f' ({detail})' if detail else ''}.{near} "
-            "See all keys with --cfg job."
-        )
-    if match := re.match(r"Error merging override [+]*([\w.]+)=(.*)$", text):
-        key, value = match[1], match[2].strip("'")
-        wanted, values = _wanted(schema, key)
-        return (
-            f"{key}: expected {wanted}, found '{value}'.{did_you_mean(value, values)} Set {key} to such a value, or "
-            "leave it out."
-        )
-    found = r"Could not find '([^']+)/([^'/]+)' Available options in '[^']+': (.*?)(?: Config search|$)"
-    if match := re.search(found, text):
-        group, name, options = match.groups()
-        choices = options.split()
-        if name in sweeps.EXTRA.get(group, ()):
-            return (
-                f"{group}={name}: expected it to be installed, found only {', '.join(choices)}. Install the extra that "
-                "brings it: pip install 'uda[sweep]'."
-            )
-        return (
-            f"{group}={name}: expected one of {', '.join(choices)}, found '{name}'.{did_you_mean(name, choices)} "
-            f"Choose one of them."
-        )
-    if "Unexpected type for root: NoneType" in text:
-        return (
-            "data: expected a group before its keys are set, found data=null, the run's own test rows. Add a group: "
-            "data=files data.test=FILE."
-        )
-    return _general(text + (f" ({detail})" if detail and detail not in text else ""))
-
-
-def _general(reason: str) -> str:
-    """A message for what we have no words of our own for."""
-    return (
-        f"The configuration does not fit: expected overrides such as group=option or key=value, found: {reason}. "
-        "Correct the command line: --help names the groups and their options, --cfg job all keys. Values with special "
-        """characters go in two pairs of quotes: 'key="value"', and in a list 'key=["one","two"]'."""
-    )
-
-
-def _wanted(schema: Any, key: str) -> tuple[str, list[str]]:
-    """What a key of a schema takes, in words, and the values among which one can choose, if so."""
-    kind = schema
-    for part in key.split("."):
-        nested = next((option for option in (kind, *get_args(kind)) if is_dataclass(option)), None)
-        if nested is None:  # a key of a dictionary
-            return "keys and values such as {key: value}", []
-        kind = get_type_hints(nested)[part]
-    options = [option for option in get_args(kind) if option is not type(None)] if type(None) in get_args(kind) else []
-    null = " or null" if options else ""
-    kind = options[0] if options else kind
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        names = [option.name for option in kind]
-        return f"one of {', '.join(names)}{null}", names
-    return _KINDS.get(get_origin(kind) or kind, "another kind of value") + null, []
-
-
-def known_keys(schema: Any, prefix: str = "") -> list[str]:
-    """All keys of a schema, dotted; of a node that describes a class, those of the yaml files of its group."""
-    keys: list[str] = []
-    hints = get_type_hints(schema)
-    for entry in fields(schema):
-        kind, key = hints[entry.name], f"{prefix}{entry.name}"
-        nested = next((option for option in (kind, *get_args(kind)) if is_dataclass(option)), None)
-        if nested:
-            keys += known_keys(nested, f"{key}.")
-        else:
-            options = (config_dir() / entry.name).glob("*.yaml") if not prefix else ()
-            keys += [key, *sorted({f"{key}.{name}" for path in options for name in yaml.safe_load(path.read_text())})]
-    return keys
 
 
 def log_to_stderr() -> None:

@@ -20,10 +20,6 @@ from uda.config import job_overrides
 from uda.errors import UserError, in_one_line
 from uda.files import write_text
 
-EXTRA = {
-    "hydra/launcher": ("joblib", "submitit_local", "submitit_slurm"),
-    "hydra/sweeper": ("optuna",),
-}  # what the extra `sweep` installs
 _PREFIX = f".jobs-{platform.node()}-"
 _ENDED_FROM_OUTSIDE = ("TerminatedWorkerError", "UncompletedJobError")  # joblib's and submitit's word for it
 _SECONDS = 10  # that a local job of submitit gets to end

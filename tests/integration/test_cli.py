@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from uda.cli import taken_literally
 from uda.config import config_dir
+from uda.overrides import taken_literally
 
 
 def command(name: str, *overrides: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
