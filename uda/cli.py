@@ -51,7 +51,7 @@ def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) 
     register()
     log_to_stderr()
     sys.argv[1:] = [overrides.taken_literally(argument) for argument in sys.argv[1:]]
-    sweep = sweeps.current
+    sweep = sweeps.current = Sweep()
     task = _guarded(command, schema, job, sweep)
     code, message, outcomes = 0, "", []
     try:
