@@ -102,7 +102,9 @@ def _machine() -> str:
 def call(module: str, overrides: list[str], folder: Path, threads: int | None) -> dict[str, Any] | None:
     """metrics.json of a command that has run; None, and its last words on standard error, where it failed."""
     command = [sys.executable, "-m", module, "+experiment=imdb", *overrides, f"hydra.run.dir={folder}"]
-    environment = dict(os.environ) if threads is None else {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment = {**os.environ, "UDA_CACHE": str(folder.parent / "cache")}  # where nothing was made before
+    if threads is not None:
+        environment["OMP_NUM_THREADS"] = str(threads)
     print("running", " ".join(command[1:]), flush=True)
     done = subprocess.run(command, env=environment, check=False, stderr=subprocess.PIPE, text=True)
     if done.returncode:
@@ -122,8 +124,11 @@ def augment(overrides: list[str], classifier: Path | None, outputs: Path, result
     judge = [] if classifier is None else [f"run={classifier}"]
     metrics = call("uda.augment", [*mine, *judge], folder, None)
     if metrics is not None:
-        kept = ("texts", "computed", "kept_as_original", "seconds", "texts_per_second", "judgement")
-        results.add("augmentations", key, {name: metrics[name] for name in kept})
+        kept = ("texts", "computed", "kept_as_original", "seconds", "texts_per_second")
+        judgement = metrics["judgement"]
+        for name in ("length_ratio", "word_overlap", "word_edit_distance"):
+            judgement[name] = judgement[name]["mean"]
+        results.add("augmentations", key, {"judgement": judgement, **{name: metrics[name] for name in kept}})
 
 
 def train(job: Job, outputs: Path, results: Results, threads: int | None) -> None:
@@ -161,7 +166,7 @@ def _judged(judgement: dict[str, Any]) -> list[str]:
     agreement = judgement.get("label_agreement")
     shares = [judgement["unchanged"], None if agreement is None else agreement["disagreement"]]
     unchanged, changed = ("" if share is None else f"{100 * share:.1f} %" for share in shares)
-    return [unchanged, f"{judgement['word_overlap']['mean']:.2f}", changed]
+    return [unchanged, f"{judgement['word_overlap']:.2f}", changed]
 
 
 def main() -> None:
