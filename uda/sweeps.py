@@ -40,7 +40,7 @@ class Sweep:
     """The command's job, or the sweep's jobs; it travels with them to the processes that they run in.
 
     folder: where each job of a sweep leaves its outcome, for the process that started them; None where there is no
-    sweep. began: a job ran in this process. own: the outcome of a job that is none of a sweep.
+    sweep. began: a job ran in this process. own: the outcome of a job that is none of a sweep's.
     """
 
     folder: Path | None = None
@@ -51,7 +51,7 @@ class Sweep:
         """Leave the outcome of the job that runs here."""
         hydra, mistake = HydraConfig.get(), isinstance(error, UserError)
         if self.folder is None:
-            self.own = [Outcome(hydra.runtime.output_dir, "", None if error is None else str(error), mistake)]
+            self.own.append(Outcome(hydra.runtime.output_dir, "", None if error is None else str(error), mistake))
             return
         message = None if error is None else in_one_line(error)
         if message is not None and not mistake:
