@@ -15,7 +15,7 @@ ALL := $(VENV)/.installed-all
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test test-all setup lint format type wheel clean
+.PHONY: help train test test-all soak setup lint format type wheel clean
 
 help: ## list the targets
 	@echo 'make TARGET [PYTHON=python3.12] [ARGS="..."]'
@@ -29,6 +29,9 @@ test: $(DEV) ## run the fast tests; ARGS="-k name" selects
 
 test-all: $(DEV) ## run every test, the slow ones too
 	$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
+
+soak: $(DEV) ## kill train, augment and predict 100 times at random and compare; ARGS="--kills 6" is a short one
+	$(BIN)/python scripts/soak.py $(ARGS)
 
 setup: $(ALL) ## install the package with every extra into .venv
 
