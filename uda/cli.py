@@ -48,7 +48,7 @@ def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) 
     schema: the dataclass of the command's config, for suggestions.
     """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
-    register()
+    register(command)
     log_to_stderr()
     sys.argv[1:] = [overrides.taken_literally(argument) for argument in sys.argv[1:]]
     sweep = sweeps.current = Sweep()

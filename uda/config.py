@@ -94,14 +94,21 @@ def config_dir() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[1] / "configs"
 
 
-def register() -> None:
-    """Make the schemas and the resolver of the run directory known to Hydra and OmegaConf."""
-    store = ConfigStore.instance()
-    store.store("train_schema", TrainConfig)
-    store.store("augment_schema", AugmentConfig)
-    store.store("evaluate_schema", EvaluateConfig)
-    store.store("predict_schema", PredictConfig)
-    store.store("report_schema", ReportConfig)
+_SCHEMAS = {
+    "train": TrainConfig,
+    "augment": AugmentConfig,
+    "evaluate": EvaluateConfig,
+    "predict": PredictConfig,
+    "report": ReportConfig,
+}
+
+
+def register(command: str) -> None:
+    """Make a command's schema and the resolver of the run directory known to Hydra and OmegaConf.
+
+    No other schema: Hydra copies all that it knows for each group that `--help` names.
+    """
+    ConfigStore.instance().store(f"{command}_schema", _SCHEMAS[command])
     OmegaConf.register_new_resolver("uda_job", _job_name, replace=True)
 
 
@@ -111,7 +118,7 @@ def compose(command: str, overrides: list[str]) -> DictConfig:
     For `train` and `augment` its `run_dir` is the directory that the command line would use; `hydra.run.dir=DIR` sets
     it.
     """
-    register()
+    register(command)
     with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
         cfg = hydra_compose(command, overrides, return_hydra_config=True)
     if "run_dir" in cfg:

@@ -86,7 +86,7 @@ def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
 
 def hydra_config(*overrides: str) -> DictConfig:
-    register()
+    register("train")
     with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
         return compose("train", ["+experiment=imdb", *overrides], return_hydra_config=True)
 
