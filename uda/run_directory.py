@@ -20,10 +20,11 @@ from uda.files import remove, remove_leftovers, write_text
 
 log = logging.getLogger(__name__)
 
-# Keys that a resumed run may change: they say what is kept and shown, and enter no number.
+# Keys that a resumed run may change: they say what is kept and shown, and enter no number, or how memory is spent; that
+# changes numbers by rounding and by other dropout masks alone, and the log warns of it.
 FREE_KEYS = (
     *("train.overwrite", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every"),
-    "train.process_timeout",
+    *("train.process_timeout", "train.micro_batch_size", "train.eval_batch_size", "train.gradient_checkpointing"),
     *("augment.num_workers", "augment.cache_dir"),
 )
 _LOCK = ".lock"
@@ -82,7 +83,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def refuse_other_config(folder: Path, wanted: dict[str, Any]) -> None:
-    """A run goes on with the config that it began with, or not at all; only what enters no number may change."""
+    """A run goes on with the config that it began with, or not at all; only FREE_KEYS may change."""
     found, expected = _flat(read_config(folder)), _flat(wanted)
     if keys := _other_keys(found, expected):
         shown = ", ".join(f"{key} ({found.get(key)!r} there, {expected.get(key)!r} now)" for key in keys[:_NAMED])

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from uda.engine.process import Process
 
 _MEMORY = (
-    "The last checkpoint stays. Set train.micro_batch_size=8 (rows a pass) and train.gradient_checkpointing=true, "
-    "which train=gpu_11gb has, lower data.max_length or train.eval_batch_size, or take a smaller encoder."
+    "The last checkpoint stays: the same command goes on from it with train.gradient_checkpointing=true, a lower "
+    "train.micro_batch_size (rows a pass, no fewer than the labelled ones of a step) or a lower train.eval_batch_size; "
+    "data.max_length or a smaller encoder would make it another run."
 )
 
 log = logging.getLogger("uda.train")  # under `python -m` this module is called __main__

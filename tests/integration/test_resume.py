@@ -98,8 +98,17 @@ def test_number_neutral_keys_may_change_on_the_way(tiny: list[str], stopped: Pat
     assert checkpoints.checkpoint_steps(stopped / "checkpoints") == [8, 10, 15, 20]
     assert run_directory.read_config(stopped)["train"]["checkpoint_every"] == 5
     assert weights(stopped) == weights(run(tiny, tmp_path / "whole").run_dir)
-    with pytest.raises(UserError, match=r"train\.eval_batch_size \(64 there, 32 now\)"):
-        run([*tiny, "train.eval_batch_size=32", "train.overwrite=false"], _unfinished(stopped))
+    with pytest.raises(UserError, match=r"train\.weight_decay \(0\.01 there, 0\.02 now\)"):
+        run([*tiny, "train.weight_decay=0.02", "train.overwrite=false"], _unfinished(stopped))
+
+
+def test_after_the_memory_was_full_a_run_goes_on_in_smaller_passes(
+    tiny: list[str], stopped: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run([*tiny, "train.micro_batch_size=4", "train.gradient_checkpointing=true", "train.eval_batch_size=7"], stopped)
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    for change in ("micro_batch_size was None, is 4", "gradient_checkpointing was False, is True", "was 64, is 7"):
+        assert change in warning
 
 
 def _unfinished(folder: Path) -> Path:

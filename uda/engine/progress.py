@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_SPEND_MEMORY = ("micro_batch_size", "eval_batch_size", "gradient_checkpointing")
+
 
 @dataclass
 class Progress:
@@ -63,7 +65,7 @@ def save_progress(run: "Training", progress: Progress, optimizer: torch.optim.Op
         "seconds": progress.seconds,
         "num_tokens": num_tokens,
         "collapse_guard": guarded,
-        "conditions": conditions(run.process),
+        "conditions": _conditions(run),
     }
     save_checkpoint(run.folder / "checkpoints", progress.step, parts, state, run.settings.keep_checkpoints)
 
@@ -82,5 +84,11 @@ def restore_progress(run: "Training", guard: CollapseGuard) -> tuple[Progress, T
     if not run.process.is_main:
         state["num_tokens"] = 0  # the main process goes on counting for those that were there, however many
     guard.restore(state.pop("collapse_guard"), run.process)
-    warn_of_other_conditions(state.pop("conditions"), conditions(run.process))
+    warn_of_other_conditions(state.pop("conditions"), _conditions(run))
     return Progress(best_weights=parts["best"], **state), parts["optimizer"]
+
+
+def _conditions(run: "Training") -> dict[str, Any]:
+    """What the bits of a run depend on besides its data and what may not change in its config."""
+    spent = {f"train.{name}": getattr(run.settings, name) for name in _SPEND_MEMORY}
+    return conditions(run.process) | spent
