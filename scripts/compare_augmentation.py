@@ -137,7 +137,8 @@ def train(job: Job, outputs: Path, results: Results, threads: int | None) -> Non
         return
     folder = outputs / job.key.replace(", ", "-").replace(" ", "_")
     overrides = [*job.overrides, f"seed={job.seed}", "train.eval_every=null"]
-    metrics = call("uda.train", overrides, folder, threads)
+    done = folder / "metrics.json"  # of a run that was finished when this script was stopped
+    metrics = json.loads(done.read_text()) if done.is_file() else call("uda.train", overrides, folder, threads)
     if metrics is not None:
         scores = {name: metrics["final"][name] for name in ("accuracy", "nll", "ece")}
         results.add("runs", job.key, {"overrides": overrides, **scores, "seconds": metrics["seconds"]})

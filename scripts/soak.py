@@ -29,6 +29,7 @@ from typing import Any
 
 _WORDS = "the film was a very good bad great awful plot actor scene music end story long short funny sad dull"
 TIMES = ("seconds", "training_seconds", "tokens_per_second")
+_MOST_FAULTS = 5  # after which nothing more is learnt
 LEFTOVERS = (".writing", ".removing")
 
 
@@ -171,8 +172,11 @@ def soak(jobs: list[Job], num_kills: int, generator: random.Random, outputs: Pat
                 finish_round(job, folder, 0)
         else:
             finish_round(job, folder, process.returncode)
+        num_faults = sum(len(each.faults) for each in jobs)
+        if num_faults >= _MOST_FAULTS:
+            return
         if done % 10 == 9:
-            print(f"{done + 1} kills, {sum(len(each.faults) for each in jobs)} faults", flush=True)
+            print(f"{done + 1} kills, {num_faults} faults", flush=True)
     for job in jobs:
         folder = outputs / f"{job.name}-{job.rounds}"
         if folder.exists():

@@ -17,9 +17,18 @@ def test_memory_that_is_refused_is_told_with_the_remedy(ask) -> None:
         ask()
 
 
-def test_the_message_of_a_gpu_is_known() -> None:
-    with pytest.raises(UserError, match="found: CUDA out of memory"), memory_told("Take less."):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)",
+        "unable to mmap 9 bytes from file <x>: Cannot allocate memory (12)",
+    ],
+)
+def test_other_words_of_torch_are_known(text: str) -> None:
+    with pytest.raises(UserError, match="Expected enough memory, found: ") as caught, memory_told("Take less."):
+        raise RuntimeError(text)
+    assert str(caught.value) == f"Expected enough memory, found: {text.splitlines()[0]} Take less."
 
 
 def test_other_faults_stay_what_they_are() -> None:

@@ -129,13 +129,18 @@ def config() -> dict:
     return resolved(compose("train", ["+experiment=imdb"]))
 
 
+def test_runs_of_other_passes_have_directories_of_their_own() -> None:
+    names = {compose("train", ["+experiment=imdb", f"train.micro_batch_size={size}"]).run_dir for size in (24, 48)}
+    assert len(names) == 2
+
+
 def test_what_enters_no_number_may_change_and_all_else_may_not(tmp_path: Path, config: dict) -> None:
     prepare(tmp_path, config, {}, overwrite=False)
     free = ["train.checkpoint_every=7", "train.keep_checkpoints=5", "train.log_every=3", "train.overwrite=true"]
+    free += ["train.eval_batch_size=65", "train.micro_batch_size=4", "train.gradient_checkpointing=true"]
     refuse_other_config(tmp_path, resolved(compose("train", ["+experiment=imdb", *free])))
     for override, key in (
         ("seed=1", r"data\.seed \(0 there, 1 now\)"),
-        ("train.eval_batch_size=65", r"train\.eval_batch_size \(64 there, 65 now\)"),
         ("train.eval_every=2", r"train\.eval_every \(106.0 there, 2.0 now\)"),
         ("train.precision=fp32", r"train\.precision \('auto' there, 'fp32' now\)"),
         ("train.select=best", r"train\.select \('final' there, 'best' now\)"),

@@ -14,10 +14,14 @@ from omegaconf import DictConfig
 
 from uda import cli, config, instances, judging
 from uda.config import AugmentConfig
-from uda.errors import UserError
+from uda.errors import UserError, memory_told
 from uda.files import remove_empty
 
 _BATCH_SIZE = 64
+_MEMORY = (
+    "What was made until now is in the cache: give the same command again with a lower augment.num_workers, or, of "
+    "translation models, a lower augment.tokens_per_batch."
+)
 
 log = logging.getLogger("uda.augment")  # under `python -m` this module is called __main__
 
@@ -55,7 +59,7 @@ def run(cfg: DictConfig) -> Result:
     instances.build_augmenter(settings.augment, lowercase=True)
     if settings.run is not None:
         judging.read_run(settings.run)
-    with cli.log_kept() as log_to:
+    with cli.log_kept() as log_to, memory_told(_MEMORY):
         return _augment(settings, folder, log_to)
 
 

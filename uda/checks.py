@@ -35,7 +35,7 @@ _LOWEST: dict[str, float] = {
     "train.checkpoint_every": 1,
     "train.keep_checkpoints": 1,
     "train.log_every": 1,
-    "train.process_timeout": 1,
+    "train.process_timeout": 3,
     "train.calibration_folds": 2,
 }
 

@@ -82,7 +82,7 @@ def _guarded(
         if not logging.getLogger().handlers:  # the process is a launcher's
             log_to_stderr()
         folder = Path(HydraConfig.get().runtime.output_dir)
-        noted = run_directory.failure_noted(folder, is_multirun()) if issubclass(schema, TrainConfig) else nullcontext()
+        noted = run_directory.failure_noted(folder, is_multirun()) if schema is TrainConfig else nullcontext()
         try:
             with noted:
                 value = job(cfg)

@@ -4,7 +4,8 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-_NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # torch's words: CUDA, Linux, others
+# In torch's words: of CUDA, cuBLAS, Linux, others.
+_NO_MEMORY = ("out of memory", "alloc_failed", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
 class UserError(Exception):
@@ -29,7 +30,7 @@ def memory_told(remedy: str) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:
         text = str(error)
-        if not isinstance(error, MemoryError) and not any(words in text for words in _NO_MEMORY):
+        if not isinstance(error, MemoryError) and not any(words in text.lower() for words in _NO_MEMORY):
             raise
         reason = (text.strip() or "no more").splitlines()[0]
         raise UserError(f"Expected enough memory, found: {reason} {remedy}") from error

@@ -54,8 +54,8 @@ def explain(error: Exception, schema: type) -> str:
     detail = " ".join(str(cause).split("\n    full_key")[0].split()) if cause is not None else ""
     if match := re.search(r"Could not override '([^']+)'", text):
         key, known = match[1], known_keys(schema)
-        if key == "experiment":
-            return "experiment: expected it with a plus, since it is added to the config. Write +experiment=NAME."
+        if key in ("experiment", "sweep"):
+            return f"{key}: expected it with a plus, since it is added to the config. Write +{key}=NAME."
         near = " Other options of its group have it." if key in known else did_you_mean(key, known)
         return (
             f"Expected a key and a value that the config has, found '{key}'{f' ({detail})' if detail else ''}.{near} "

@@ -20,13 +20,14 @@ from uda.files import remove, remove_leftovers, write_text
 
 log = logging.getLogger(__name__)
 
-# Keys that a resumed run may change: they say what is kept and shown, and enter no number, or how memory is spent; that
-# changes numbers by rounding and by other dropout masks alone, and the log warns of it.
+# Keys that a resumed run may change: they say what is kept and shown, and enter no number.
 FREE_KEYS = (
     *("train.overwrite", "train.checkpoint_every", "train.keep_checkpoints", "train.log_every"),
-    *("train.process_timeout", "train.micro_batch_size", "train.eval_batch_size", "train.gradient_checkpointing"),
-    *("augment.num_workers", "augment.cache_dir"),
+    *("train.process_timeout", "augment.num_workers", "augment.cache_dir"),
 )
+# These it may change too: how memory is spent changes numbers by rounding and by other dropout masks alone, and the log
+# warns of it.
+_MEMORY_KEYS = ("train.micro_batch_size", "train.eval_batch_size", "train.gradient_checkpointing")
 _LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that knows no locks
 # metrics.json first: it says that the rest is there.
@@ -83,7 +84,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def refuse_other_config(folder: Path, wanted: dict[str, Any]) -> None:
-    """A run goes on with the config that it began with, or not at all; only FREE_KEYS may change."""
+    """A run goes on with the config that it began with, or not at all; only free and memory keys may change."""
     found, expected = _flat(read_config(folder)), _flat(wanted)
     if keys := _other_keys(found, expected):
         shown = ", ".join(f"{key} ({found.get(key)!r} there, {expected.get(key)!r} now)" for key in keys[:_NAMED])
@@ -95,7 +96,8 @@ def refuse_other_config(folder: Path, wanted: dict[str, Any]) -> None:
 
 
 def _other_keys(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
-    keys = [key for key in {**found, **expected} if key not in FREE_KEYS and found.get(key) != expected.get(key)]
+    may_change = (*FREE_KEYS, *_MEMORY_KEYS)
+    keys = [key for key in {**found, **expected} if key not in may_change and found.get(key) != expected.get(key)]
     return [key for key in keys if key not in _CHOSEN or expected.get(key) is not None]
 
 
@@ -211,11 +213,11 @@ def failure_noted(folder: Path, sweep: bool) -> Iterator[None]:
     except TakenError:
         raise
     except Exception as error:
-        if int(os.environ.get("RANK", "0")) == 0 and folder.is_dir() and (sweep or any(folder.iterdir())):
+        if folder.is_dir() and (sweep or any(folder.iterdir())):
             note = {"type": type(error).__name__, "error": in_one_line(error)}
             if not isinstance(error, UserError):
                 note["traceback"] = "".join(traceback.format_exception(error))
-            with suppress(UserError):  # a full disk, say, which may be the very failure
+            with suppress(UserError, OSError):  # a full disk, say, which may be the very failure
                 write_text(folder / _FAILED, json.dumps(note, indent=2, ensure_ascii=False) + "\n")
         raise
     remove(folder / _FAILED)

@@ -1,6 +1,7 @@
 """The jobs of a sweep, in whatever processes they run: what became of each, and how to run one of them alone."""
 
 import json
+import logging
 import os
 import platform
 import shlex
@@ -19,6 +20,8 @@ from uda.commands import python
 from uda.config import job_overrides
 from uda.errors import UserError, in_one_line
 from uda.files import write_text
+
+log = logging.getLogger(__name__)
 
 _PREFIX = f".jobs-{platform.node()}-"
 _ENDED_FROM_OUTSIDE = ("TerminatedWorkerError", "UncompletedJobError")  # joblib's and submitit's word for it
@@ -40,7 +43,8 @@ class Sweep:
     """The command's job, or the sweep's jobs; it travels with them to the processes that they run in.
 
     folder: where each job of a sweep leaves its outcome, for the process that started them; None where there is no
-    sweep. began: a job ran in this process. own: the outcome of a job that is none of a sweep's.
+    sweep. began: a job ran in this process. own: the outcome of a job that is none of a sweep's, and those that
+    could not be left in the folder.
     """
 
     folder: Path | None = None
@@ -57,16 +61,20 @@ class Sweep:
         if message is not None and not mistake:
             message = f"{type(error).__name__}: {message}"
         outcome = Outcome(hydra.runtime.output_dir, _alone(command), message, mistake)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_text(self.folder / f"{hydra.job.num:06d}.json", json.dumps(asdict(outcome)))
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_text(self.folder / f"{hydra.job.num:06d}.json", json.dumps(asdict(outcome)))
+        except (OSError, UserError) as problem:  # a full disk, say, which may be the job's own failure
+            log.error("%s: %s", outcome.run_dir, message or f"done, but that could not be noted: {problem}")
+            self.own.append(outcome)
 
     def outcomes(self) -> list[Outcome]:
         """The outcomes so far, in the jobs' order; those of a sweep are taken away."""
         if self.folder is None:
             return self.own
-        found = [Outcome(**json.loads(path.read_text())) for path in sorted(self.folder.glob("*.json"))]
+        found = [Outcome(**json.loads(path.read_text())) for path in sorted(self.folder.glob("[0-9]*.json"))]
         shutil.rmtree(self.folder, ignore_errors=True)
-        return found
+        return found + self.own
 
 
 current = Sweep()
@@ -79,7 +87,8 @@ class Watch(Callback):
         folder = Path(config.hydra.sweep.dir).absolute()
         current.folder = folder / f"{_PREFIX}{os.getpid()}"
         for path in folder.glob(f"{_PREFIX}*"):  # of sweeps that were killed
-            if path == current.folder or not psutil.pid_exists(int(path.name.removeprefix(_PREFIX))):
+            process = path.name.removeprefix(_PREFIX)
+            if path == current.folder or (process.isdigit() and not psutil.pid_exists(int(process))):
                 shutil.rmtree(path, ignore_errors=True)
 
 

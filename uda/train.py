@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from uda.engine.process import Process
 
 _MEMORY = (
-    "The last checkpoint stays: the same command goes on from it with train.gradient_checkpointing=true, a lower "
-    "train.micro_batch_size (rows a pass, no fewer than the labelled ones of a step) or a lower train.eval_batch_size; "
-    "data.max_length or a smaller encoder would make it another run."
+    "The last checkpoint stays: the same command goes on from it with hydra.run.dir={} and "
+    "train.gradient_checkpointing=true, a lower train.micro_batch_size (rows a pass, no fewer than the labelled ones "
+    "of a step) or a lower train.eval_batch_size. A lower data.max_length or a smaller encoder make it another run."
 )
 
 log = logging.getLogger("uda.train")  # under `python -m` this module is called __main__
@@ -74,7 +74,7 @@ def run(cfg: DictConfig) -> Result:
             with cli.log_kept() as log_to, run_directory.locked(folder) if process.is_main else nullcontext():
                 if process.is_main:
                     stored = _stored(settings, resolved, folder)  # another process may have finished it just now
-                with memory_told(_MEMORY):
+                with memory_told(_MEMORY.format(folder)):
                     return stored or _train(settings, resolved, folder, process, log_to, started)
         finally:
             process.stop_watching()

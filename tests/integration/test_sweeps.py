@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -176,6 +177,28 @@ def test_failures_are_noted_where_the_run_is_the_jobs_own(tmp_path: Path) -> Non
     assert fail(ValueError("again"), sweep=True)
     prepare(tmp_path, {}, {}, overwrite=False)  # the run goes on
     assert not path.exists()
+
+
+def test_outcomes_survive_a_full_disk_and_what_killed_workers_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hydra = SimpleNamespace(runtime=SimpleNamespace(output_dir="run"), job=SimpleNamespace(num=3))
+    monkeypatch.setattr(sweeps.HydraConfig, "get", lambda: hydra)
+    monkeypatch.setattr(sweeps, "_alone", lambda command: "alone")
+    sweep = sweeps.Sweep(tmp_path / "jobs")
+    sweep.note("train", None)
+    (tmp_path / "jobs/.writing-000004.json").write_text('{"run_dir"')
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sweeps, "write_text", full)
+    sweep.note("train", UserError("expected room"))
+    assert "run: expected room" in caplog.text
+    assert sweep.outcomes() == [
+        sweeps.Outcome("run", "alone", None, False),
+        sweeps.Outcome("run", "alone", "expected room", True),
+    ]
 
 
 def test_every_failed_job_is_listed_with_its_command() -> None:

@@ -109,6 +109,20 @@ def test_a_folder_that_cannot_be_read_is_named(make_run, found, tmp_path, caplog
     assert "left out: [Errno 13] Permission denied" in caplog.text
 
 
+def test_links_that_lead_nowhere_are_passed_by(make_run, found, tmp_path, caplog) -> None:
+    make_run("one")
+    (tmp_path / "runs/circle").symlink_to(tmp_path / "runs/circle")
+    (tmp_path / "runs/gone").symlink_to(tmp_path / "nowhere")
+    assert list(found()) == ["one"]
+    assert "circle" in caplog.text
+
+
+def test_a_run_without_evaluations_has_none(make_run, found) -> None:
+    make_run("one", evaluations=None)
+    run = found()["one"]
+    assert (run.status, run.evaluations) == (Status.finished, [])
+
+
 def test_the_split_is_known_by_its_rows(make_run, found) -> None:
     rows = [{"index": 0, "sha256": "a"}, {"index": 1, "sha256": "b"}]
     test, other = [{"index": 5, "sha256": "t"}], [{"index": 6, "sha256": "u"}]

@@ -44,7 +44,7 @@ def learning_curves(rows: Sequence[Row], metric: Metric) -> list[Line]:
 
 def _curve(run: Run, metric: Metric) -> dict[int, float]:
     """The metric at each step of an evaluation."""
-    entries = {entry["step"]: finite_scores(entry) for entry in run.metrics["evaluations"]}
+    entries = {entry["step"]: finite_scores(entry) for entry in run.evaluations}
     return {step: scores[metric.name] for step, scores in entries.items() if metric.name in scores}
 
 

@@ -88,14 +88,14 @@ def _charts(summary: Summary) -> str:
         title = f"{metric.title} on {' or '.join(sets)} rows over steps: mean ± sd"
         figures.append(_figure(curves, title, "step", metric.is_share, bars=False))
     efficiency = efficiency_metric(metric)
-    if lines := label_efficiency(summary.rows, efficiency):
+    if lines := label_efficiency(_drawn_first(summary.rows), efficiency):
         title = f"{efficiency.title} on test rows over labels: mean, 95 % (t)"
         figures.append(_figure(lines, title, "labelled rows", efficiency.is_share, bars=True))
     return f"<div class='charts'>{''.join(figures)}</div>" if figures else ""
 
 
 def _evaluations(run: Run) -> list[dict[str, str]]:
-    return [entry for entry in run.metrics["evaluations"] if isinstance(entry.get("set"), str)]
+    return [entry for entry in run.evaluations if isinstance(entry.get("set"), str)]
 
 
 def _drawn_first(rows: Sequence[Row]) -> list[Row]:

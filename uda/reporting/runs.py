@@ -62,6 +62,11 @@ class Run:
         return finite_scores(self.metrics.get("selected", {}))
 
     @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The scores of each evaluation, with their step and set."""
+        return list(self.metrics.get("evaluations") or [])
+
+    @property
     def draw(self) -> tuple[str, str]:
         """The seeds of the label draw and of everything else."""
         return self.settings.get("data.seed", ""), self.settings.get("seed", "")
@@ -100,8 +105,16 @@ def _search(folder: Path, root: Path, splits: dict[bytes, Split], seen: set[tupl
             yield run
             return
     for entry in entries:
-        if entry.is_dir() and not entry.name.startswith("."):
+        if not entry.name.startswith(".") and _is_folder(entry):
             yield from _search(Path(entry.path), root, splits, seen)
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:  # a link in a circle, or into a folder that we may not enter
+        log.warning("left out: %s", error)
+        return False
 
 
 def _read_run(folder: Path, path: str, names: set[str], splits: dict[bytes, Split]) -> Run | None:
@@ -123,7 +136,7 @@ def _read_run(folder: Path, path: str, names: set[str], splits: dict[bytes, Spli
     except _Damaged as error:
         if not {"split.json", "failed.json"} & names:
             return None
-        damage, metrics = str(error), {}
+        damage, metrics = _failure(folder) or str(error), {}
     if metrics:
         return Run(path, Status.finished, "", settings, metrics, split)
     if failure := damage or _failure(folder):
@@ -160,6 +173,8 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     numbers = [metrics.get("seconds"), metrics.get("num_labeled")]
     if not all(isinstance(entry, dict) and type(entry.get("step")) is int for entry in entries):
         raise _Damaged("metrics.json cannot be read: it lacks scores and their steps")
+    if metrics.get("select") == "best" and not isinstance(metrics.get("best"), dict):
+        raise _Damaged("metrics.json cannot be read: it lacks the scores of the best weights")
     if not all(type(number) in (int, float) for number in numbers):
         raise _Damaged("metrics.json cannot be read: it lacks seconds or num_labeled")
     return metrics

@@ -214,7 +214,7 @@ def _notes(runs: Sequence[Run], groups: Sequence[Group], chosen: Sequence[Group]
     optimistic = [
         run
         for run in finished
-        if run.metrics.get("select") == "best" and "optimistic" in run.metrics.get("best", {}).get("chosen_on", "")
+        if run.metrics.get("select") == "best" and "optimistic" in str(run.metrics["best"].get("chosen_on"))
     ]
     if optimistic:
         notes.append(f"Weights chosen on test rows, so optimistic: {_some([run.path for run in optimistic])}.")
