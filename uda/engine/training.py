@@ -142,8 +142,8 @@ def train(run: Training) -> Progress:
             if due or signal_number:
                 tracker.flush()  # what is shown up to a checkpoint is never shown again
                 save_progress(run, progress, optimizer, guard)
-                process.meet()  # writing may take longer than a step may
             if signal_number:
+                process.wait()
                 raise Stop(signal_number)
         if not progress.evaluations:  # no step to take
             evaluate(run, progress, tracker)
