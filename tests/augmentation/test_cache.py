@@ -289,7 +289,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_work(tmp_path: Path)
     assert (method.asked, method.prepared) == ([], [])
 
 
-def test_a_whole_cache_that_may_only_be_read_serves(tmp_path: Path) -> None:
+def test_a_whole_cache_that_may_only_be_read_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a disk that others share: it is not merged there, and nothing is refused."""
     first, second = filled(tmp_path, TEXTS[:1_000], Shouting()), tmp_path / "of-another"
     filled(second, TEXTS[1_000:], Shouting())
@@ -299,17 +299,17 @@ def test_a_whole_cache_that_may_only_be_read_serves(tmp_path: Path) -> None:
     shutil.rmtree(second)
     before = content(tmp_path)
     assert len(Cache(tmp_path)._files) == 2
-    command = ["mount", "--bind", "-o", "ro", str(tmp_path), str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"a folder cannot be made read-only here: {done.stderr.strip()}")
-    try:
-        found = filled(tmp_path, TEXTS, Shouting())
-        with pytest.raises(UserError, match=r"Expected room and permission .*Read-only file system"):
-            filled(tmp_path, [*TEXTS, "a new one"], Shouting())
-    finally:
-        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+    def read_only(path: Any, *_: Any) -> int:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(cache.os, "access", lambda path, mode: mode != os.W_OK)
+    monkeypatch.setattr(cache.os, "open", read_only)  # as of the lock, before anything is written
+    found = filled(tmp_path, TEXTS, Shouting())
+    with pytest.raises(UserError, match=r"Expected room and permission .*Read-only file system"):
+        filled(tmp_path, [*TEXTS, "a new one"], Shouting())
     assert (found.wanted, found.computed) == (3_000, 0)
+    monkeypatch.undo()
     assert content(tmp_path) == before
 
 
