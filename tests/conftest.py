@@ -89,13 +89,24 @@ def reviews() -> Callable[..., pd.DataFrame]:
     return make_reviews
 
 
+@pytest.fixture(scope="session")
+def write_reviews() -> Callable[[Path], Path]:
+    """Puts train.csv (40 labelled reviews), unlabeled.jsonl (60) and test.parquet (30) into a folder, and names it."""
+
+    def write(folder: Path) -> Path:
+        make_reviews(40, 1, "l").to_csv(folder / "train.csv", index=False)
+        unlabeled = make_reviews(60, 2, "u").drop(columns="label")
+        unlabeled.to_json(folder / "unlabeled.jsonl", orient="records", lines=True)
+        make_reviews(30, 3, "t").to_parquet(folder / "test.parquet")
+        return folder
+
+    return write
+
+
 @pytest.fixture
-def review_files(tmp_path: Path) -> Path:
-    """A folder with train.csv (40 labelled reviews), unlabeled.jsonl (60) and test.parquet (30)."""
-    make_reviews(40, 1, "l").to_csv(tmp_path / "train.csv", index=False)
-    make_reviews(60, 2, "u").drop(columns="label").to_json(tmp_path / "unlabeled.jsonl", orient="records", lines=True)
-    make_reviews(30, 3, "t").to_parquet(tmp_path / "test.parquet")
-    return tmp_path
+def review_files(write_reviews: Callable[[Path], Path], tmp_path: Path) -> Path:
+    """A folder with the files of `write_reviews`, for one test."""
+    return write_reviews(tmp_path)
 
 
 @pytest.fixture

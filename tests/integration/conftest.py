@@ -96,12 +96,11 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def tiny_files(tiny_bert: Path, reviews: Callable[..., object], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def tiny_files(
+    tiny_bert: Path, write_reviews: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> list[str]:
     """Overrides as of `tiny`, for a whole module: four labelled and twelve unlabelled rows a step, no dropout."""
-    folder = tmp_path_factory.mktemp("reviews")
-    reviews(40, 1, "l").to_csv(folder / "train.csv", index=False)
-    reviews(60, 2, "u").drop(columns="label").to_json(folder / "unlabeled.jsonl", orient="records", lines=True)
-    reviews(30, 3, "t").to_parquet(folder / "test.parquet")
+    folder = write_reviews(tmp_path_factory.mktemp("reviews"))
     return [
         "+experiment=imdb",
         "data=files",
