@@ -34,11 +34,13 @@ from uda.engine.step import Models
 from uda.engine.tokenizer import fit_tokenizer
 from uda.engine.training import EvaluationRows, Training, supervised_steps
 from uda.errors import UserError
+from uda.instances import COMMON_KEYS
 from uda.objectives.base import Objective
 from uda.views import make_views
 
 log = logging.getLogger(__name__)
 
+_UNCHANGED = "uda.augmentation.none.NoAugmentation"
 _UNBALANCED = 1.5  # rows of the largest class for one of the smallest
 
 
@@ -105,6 +107,7 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
             f"Expected an objective whose loss is a sum over rows, found {name} with "
             f"train.micro_batch_size={settings.train.micro_batch_size}. Set train.micro_batch_size=null."
         )
+    _warn_of_mask(objective)
     _warn_of_alignment(settings, split)
     calibration(settings, split)
     descriptions = settings.data.label_descriptions
@@ -165,6 +168,22 @@ def class_weights(settings: TrainConfig, split: Split) -> list[float] | None:
     return weights
 
 
+def _warn_of_mask(objective: Objective) -> None:
+    """A threshold of 1 keeps nothing; one that no answer can be below masks nothing."""
+    threshold = getattr(objective, "threshold", None)
+    if objective.teacher_rows == "none" or threshold is None:
+        return
+    if threshold >= 1:
+        log.warning("objective.threshold=%g keeps no row: nothing is learnt from unlabelled text; lower it", threshold)
+    elif 0 < threshold <= 1 / objective.num_classes:
+        log.warning(
+            "objective.threshold=%g masks nothing: with %d classes every answer has a confidence of at least %.3g",
+            threshold,
+            objective.num_classes,
+            1 / objective.num_classes,
+        )
+
+
 def _warn_of_alignment(settings: TrainConfig, split: Split) -> None:
     """Equal class shares are the wrong aim where the labelled rows say that the classes are unbalanced."""
     counts = np.bincount(split.labeled.label, minlength=len(split.label_names))
@@ -209,7 +228,11 @@ def build_training(
     fit_tokenizer(tokenizer, student, data.max_length)
     unlabeled = split.unlabeled if objective.teacher_rows != "none" else split.unlabeled.head(0)
     lowercase = tokenizer.tokenize("A") == tokenizer.tokenize("a")
-    copies = make_copies(settings.augment, unlabeled, split.num_source_rows, lowercase)
+    augment = settings.augment
+    if objective.student_view == "weak":  # no augmented text is looked at, so none is made
+        augment = {**{key: augment[key] for key in COMMON_KEYS}, "_target_": _UNCHANGED, "num_copies": 1}
+        log.info("augmentation: none, as %s learns from the original texts", type(objective).__name__)
+    copies = make_copies(augment, unlabeled, split.num_source_rows, lowercase)
     views = make_views(unlabeled, copies, tokenizer, data)
     labeled = tokens_of_rows(split.labeled, tokenizer, data)
     rows = PairedRows(labeled, split.labeled.label.to_numpy(), views.weak, views.strong, pad_id, settings.seed)

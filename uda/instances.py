@@ -1,8 +1,9 @@
 """The objects that config nodes describe: objectives, augmentations."""
 
 import inspect
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
@@ -24,7 +25,7 @@ def build(node: dict[str, Any], group: str, **arguments: Any) -> Any:
         if isinstance(cause, UserError):
             raise cause from None
         if isinstance(cause, TypeError):
-            known = list(inspect.signature(get_object(node["_target_"])).parameters)
+            known = parameter_names(get_object(node["_target_"]))
             given = [key for key in node if not key.startswith("_")]
             unknown = [key for key in given if key not in known]
             required = [key for key in known if key not in given and key not in arguments]
@@ -42,6 +43,17 @@ def build(node: dict[str, Any], group: str, **arguments: Any) -> Any:
             f"{group}: expected a class that can be built, found: {reason}. Check {group}._target_ and the types of "
             f"the other values of {group}."
         ) from error
+
+
+def parameter_names(built: Callable[..., Any]) -> list[str]:
+    """What a class is built with: its parameters, those it passes on as `**options: Unpack[...]` by name."""
+    names = []
+    for name, parameter in inspect.signature(built).parameters.items():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            names += [key for options in get_args(parameter.annotation) for key in get_type_hints(options)]
+        else:
+            names.append(name)
+    return names
 
 
 def build_augmenter(node: dict[str, Any], lowercase: bool) -> Any:

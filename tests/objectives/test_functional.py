@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from uda.objectives.base import Context, PseudoLabels
-from uda.objectives.functional import annealed_cross_entropy, tsa_threshold
+from uda.objectives.functional import annealed_cross_entropy, forget, global_mean, ramp, tsa_threshold
 from uda.objectives.supervised import Supervised
 
 E_MINUS_5 = 0.006737946999085467  # exp(-5)
@@ -113,3 +113,34 @@ def test_a_part_without_labelled_rows_asks_no_other_process() -> None:
     loss, metrics = annealed_cross_entropy(logits, torch.zeros(0, dtype=torch.long), 0.5, Context(0, sum=refuse))
     assert loss.item() == 0
     assert metrics == {}
+
+
+@pytest.mark.parametrize(
+    ("shape", "progress", "expected"),
+    [
+        ("linear", 0.1, 0.25),
+        ("linear", 0.9, 1),
+        ("cosine", 0.1, (1 - math.cos(math.pi / 4)) / 2),
+        ("cosine", 0.4, 1),
+        ("sigmoid", 0.0, math.exp(-5)),
+        ("sigmoid", 0.2, math.exp(-1.25)),
+        ("sigmoid", 1.0, 1),
+    ],
+)
+def test_a_ramp_over_the_first_two_fifths(shape: str, progress: float, expected: float) -> None:
+    assert ramp(progress, 0.4, shape) == pytest.approx(expected)
+    assert ramp(progress, 0, shape) == 1
+
+
+def test_forgetting_is_an_average_over_the_horizon() -> None:
+    """A horizon of 2 % of 200 steps is 4 steps: each value counts a quarter; below one step the last value is left."""
+    state = torch.tensor([1.0, 0.0])
+    forget(state, torch.tensor([0.0, 1.0]), 0.02, Context(0, num_steps=200))
+    assert state.tolist() == [0.75, 0.25]
+    forget(state, torch.tensor([0.5, 0.5]), 0.02, Context(0, num_steps=10))
+    assert state.tolist() == [0.5, 0.5]
+
+
+def test_a_global_mean_of_no_rows_is_zero() -> None:
+    assert global_mean(torch.zeros(0, 3), Context(0)).tolist() == [0, 0, 0]
+    assert global_mean(torch.tensor([[1.0, 2], [3, 4]]), Context(0)).tolist() == [2, 3]

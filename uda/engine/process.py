@@ -82,12 +82,17 @@ class Process:
     def is_main(self) -> bool:
         return self.accelerator.is_main_process
 
-    def context(self, progress: float) -> Context:
-        """What an objective is told at this point of the run."""
+    def context(self, progress: float, num_steps: int = 1) -> Context:
+        """What an objective is told at this point of a run of so many steps."""
         if self.count == 1:
-            return Context(progress)
+            return Context(progress, num_steps=num_steps)
         gather = self.accelerator.gather
-        return Context(progress, gather=lambda rows: gather(rows.detach().contiguous()), sum=_SumOverProcesses.apply)
+        return Context(
+            progress,
+            gather=lambda rows: gather(rows.detach().contiguous()),
+            sum=_SumOverProcesses.apply,
+            num_steps=num_steps,
+        )
 
     def seed_step(self, seed: int, step: int) -> None:
         """Seed torch by (seed, step, rank), so that nothing random has to be carried along in a checkpoint."""

@@ -117,7 +117,7 @@ def train(run: Training) -> Progress:
             for group in optimizer.param_groups:
                 group["lr"] = rate
             process.seed_step(run.seed, step)
-            context = process.context(step / settings.num_steps)
+            context = process.context(step / settings.num_steps, settings.num_steps)
             outcome = run_step(
                 models, run.objective, batch.to(process.device), context, process, settings.micro_batch_size
             )
@@ -195,7 +195,7 @@ def _start_teaching(run: Training, step: int) -> None:
         run.process.seed_step(run.seed + 1, number)
         mine = stream.batch(number)[run.process.rank :: run.process.count]
         batch = run.rows[StepRows(step, np.zeros(0, dtype=np.int64), mine)].to(run.process.device)
-        context = run.process.context(step / run.settings.num_steps)
+        context = run.process.context(step / run.settings.num_steps, run.settings.num_steps)
         label_rows(run.models, run.objective, batch, context, run.process, run.settings.micro_batch_size, StepOutcome())
 
 

@@ -28,11 +28,13 @@ class Context:
     progress: completed steps / num_steps, in [0, 1].
     gather: concatenates the rows of all processes, in rank order, without gradient; for state.
     sum: adds a tensor over all processes, differentiable; for denominators and means.
+    num_steps: of the run, from which state that forgets takes its pace (`functional.forget`).
     """
 
     progress: float
     gather: Callable[[Tensor], Tensor] = _identity
     sum: Callable[[Tensor], Tensor] = _identity
+    num_steps: int = 1
 
 
 @dataclass(frozen=True)

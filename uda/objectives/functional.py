@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from uda.objectives.base import Context, at_least_float32
 
 TSA_SCHEDULES = ("none", "linear", "log", "exp")
+TARGETS = ("soft", "hard")
 
 
 def tsa_threshold(progress: float, schedule: str, num_classes: int) -> float:
@@ -61,6 +62,48 @@ def annealed_cross_entropy(
 def tempered(logits: Tensor, temperature: float | None) -> Tensor:
     """logits / T; a T of None or at most 0 means no tempering."""
     return logits if temperature is None or temperature <= 0 else logits / temperature
+
+
+def ramp(progress: float, length: float, shape: str) -> float:
+    """What a coefficient is multiplied by while it rises from 0 to 1 over the first `length` (a share) of the run.
+
+    With x = min(progress / length, 1): x (linear), (1 - cos(pi x)) / 2 (cosine: Berthelot et al. 2022, "AdaMatch",
+    arXiv 2106.04732) or exp(-5 (1 - x)^2) (sigmoid: Tarvainen & Valpola 2017, "Mean teachers", arXiv
+    1703.01780). A length of 0: always 1.
+    """
+    if length == 0:
+        return 1.0
+    done = min(progress / length, 1.0)
+    if shape == "linear":
+        return done
+    return (1 - math.cos(math.pi * done)) / 2 if shape == "cosine" else math.exp(-5 * (1 - done) ** 2)
+
+
+def targets_of(logits: Tensor, targets: str, temperature: float | None) -> Tensor:
+    """What the student is taught, [N, K], from the teacher's logits [N, K]: softmax(logits / T), or one-hot argmax."""
+    if targets == "hard":
+        return F.one_hot(logits.argmax(dim=-1), logits.shape[1]).to(logits.dtype)
+    return F.softmax(tempered(logits, temperature), dim=-1)
+
+
+def forget(state: Tensor, value: Tensor, horizon: float, context: Context) -> None:
+    """state <- (1 - 1 / n) * state + value / n with n = horizon * num_steps, at least 1: an average over about n steps.
+
+    horizon: a share of the run. Papers give the decay 1 - 1 / n for runs of one length; in shorter ones the start
+    value would still be most of it at the end.
+    """
+    state.lerp_(value.to(state.dtype), 1 / max(horizon * context.num_steps, 1.0))
+
+
+def global_mean(rows: Tensor, context: Context) -> Tensor:
+    """The mean over the rows of all processes, [N, ...] to [...]; zeros where there is no row at all."""
+    sums = context.sum(torch.cat([rows.sum(dim=0).flatten(), rows.new_tensor([float(len(rows))])]))
+    return (sums[:-1] / sums[-1].clamp(min=1)).reshape(rows.shape[1:])
+
+
+def cross_entropy_with(target: Tensor, log_prediction: Tensor) -> Tensor:
+    """-sum of target * log prediction per row, [N, K] and [N, K] to [N]."""
+    return -(target * log_prediction).sum(dim=-1)
 
 
 def kl_divergence(target: Tensor, log_prediction: Tensor) -> Tensor:

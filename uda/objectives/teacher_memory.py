@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 # A class with fewer remembered rows than this has no quantile worth the name: the global one serves.
 MIN_ROWS_PER_CLASS = 8
+MAX_QUANTILE_VALUES = 16_000_000  # torch.quantile takes no more at once
 
 
 class TeacherMemory(nn.Module):
