@@ -9,19 +9,14 @@ comparison can be stopped, and go on elsewhere. Each augmentation is made first 
 judgement are kept too.
 """
 
-import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from comparison import Job, Results, arguments, chosen, mean_and_spread, table, train_all
 
 RESULTS = Path("docs/results/augmentation.json")
 APERTIUM = ["augment=apertium"]
@@ -51,67 +46,10 @@ PARTS: dict[str, dict[str, list[str]]] = {
     "strength": {
         f"tfidf_mild, augment.probability={value}": [*MILD, f"augment.probability={value}"] for value in (0.1, 0.5)
     },
-    "length": _crossed("train.num_steps", [62]),
+    "length": _crossed("train.num_steps", [62, 512]),
     "labels": _crossed("data.num_labeled", [100]),
     "kept_share": _crossed("objective.kept_share", [0.25, 0.9]),
 }
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of `uda.train`."""
-
-    part: str
-    name: str
-    seed: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.name}, seed={self.seed}"
-
-    @property
-    def overrides(self) -> list[str]:
-        return PARTS[self.part][self.name]
-
-
-class Results:
-    """The file of results, which is written after each run."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self.found: dict[str, dict[str, Any]] = {"runs": {}, "augmentations": {}}
-        if RESULTS.is_file():
-            self.found = json.loads(RESULTS.read_text())
-
-    def add(self, kind: str, key: str, result: dict[str, Any]) -> None:
-        with self._lock:
-            self.found[kind][key] = {**result, "machine": _machine()}
-            RESULTS.parent.mkdir(parents=True, exist_ok=True)
-            aside = RESULTS.with_suffix(".writing")
-            aside.write_text(json.dumps(self.found, indent=1, sort_keys=True) + "\n")
-            aside.replace(RESULTS)
-
-
-def _machine() -> str:
-    """The processor's name, and how many there are."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} x {names[0] if names else platform.processor()}"
-
-
-def call(module: str, overrides: list[str], folder: Path, threads: int | None) -> dict[str, Any] | None:
-    """metrics.json of a command that has run; None, and its last words on standard error, where it failed."""
-    command = [sys.executable, "-m", module, "+experiment=imdb", *overrides, f"hydra.run.dir={folder}"]
-    environment = {**os.environ, "UDA_CACHE": str(folder.parent / "cache")}  # where nothing was made before
-    if threads is not None:
-        environment["OMP_NUM_THREADS"] = str(threads)
-    print("running", " ".join(command[1:]), flush=True)
-    done = subprocess.run(command, env=environment, check=False, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        print(f"failed with {done.returncode}: {done.stderr[-2000:]}", file=sys.stderr, flush=True)
-        return None
-    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
-    return metrics
 
 
 def augment(overrides: list[str], classifier: Path | None, outputs: Path, results: Results) -> None:
@@ -122,45 +60,32 @@ def augment(overrides: list[str], classifier: Path | None, outputs: Path, result
         return
     folder = outputs / f"augment-{len(results.found['augmentations'])}"
     judge = [] if classifier is None else [f"run={classifier}"]
-    metrics = call("uda.augment", [*mine, *judge], folder, None)
-    if metrics is not None:
-        kept = ("texts", "computed", "kept_as_original", "seconds", "texts_per_second")
-        judgement = metrics["judgement"]
-        for name in ("length_ratio", "word_overlap", "word_edit_distance"):
-            judgement[name] = judgement[name]["mean"]
-        results.add("augmentations", key, {"judgement": judgement, **{name: metrics[name] for name in kept}})
-
-
-def train(job: Job, outputs: Path, results: Results, threads: int | None) -> None:
-    """One run, unless it is in the results."""
-    if job.key in results.found["runs"]:
+    command = [sys.executable, "-m", "uda.augment", "+experiment=imdb", *mine, *judge, f"hydra.run.dir={folder}"]
+    print("running", " ".join(command[1:]), flush=True)
+    done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        print(f"failed with {done.returncode}: {done.stderr[-2000:]}", file=sys.stderr, flush=True)
         return
-    folder = outputs / job.key.replace(", ", "-").replace(" ", "_")
-    overrides = [*job.overrides, f"seed={job.seed}", "train.eval_every=null"]
-    done = folder / "metrics.json"  # of a run that was finished when this script was stopped
-    metrics = json.loads(done.read_text()) if done.is_file() else call("uda.train", overrides, folder, threads)
-    if metrics is not None:
-        scores = {name: metrics["final"][name] for name in ("accuracy", "nll", "ece")}
-        results.add("runs", job.key, {"overrides": overrides, **scores, "seconds": metrics["seconds"]})
+    metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text())
+    kept = ("texts", "computed", "kept_as_original", "seconds", "texts_per_second")
+    judgement = metrics["judgement"]
+    for name in ("length_ratio", "word_overlap", "word_edit_distance"):
+        judgement[name] = judgement[name]["mean"]
+    results.add("augmentations", key, {"judgement": judgement, **{name: metrics[name] for name in kept}})
 
 
-def table(part: str, seeds: list[int], results: Results) -> str:
-    """Markdown: a row a configuration, a column a seed, mean, sample standard deviation, NLL, what the texts took."""
-    head = ["run", *(f"seed {seed}" for seed in seeds), "mean ± sd", "NLL", "s to make", "unchanged", "word overlap"]
-    head.append("label changed")
-    lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
+def rows_of(part: str, seeds: list[int], results: Results) -> dict[str, list[Any]]:
+    """A row for each configuration: accuracy of each seed, mean and spread, NLL, what its texts took and are like."""
+    rows = {}
     for name, overrides in PARTS[part].items():
-        found = [results.found["runs"].get(Job(part, name, seed).key) for seed in seeds]
-        values = [100 * run["accuracy"] for run in found if run]
-        nll = [run["nll"] for run in found if run]
-        cells = [f"{100 * run['accuracy']:.2f}" if run else "" for run in found]
-        spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-        cells += [f"{np.mean(values):.2f}{spread}" if values else "", f"{np.mean(nll):.2f}" if nll else ""]
+        scores = results.scores(name, seeds)
+        nll = [value for value in results.scores(name, seeds, "nll") if value is not None]
+        cells = ["" if score is None else f"{100 * score:.2f}" for score in scores]
+        cells += [mean_and_spread(scores), f"{sum(nll) / len(nll):.2f}" if nll else ""]
         key = " ".join(override for override in overrides if override.startswith("augment"))
         made = results.found["augmentations"].get(key)
-        cells += [f"{made['seconds']:.0f}", *_judged(made["judgement"])] if made else [""] * 4
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows[name] = [*cells, *([f"{made['seconds']:.0f}", *_judged(made["judgement"])] if made else [""] * 4)]
+    return rows
 
 
 def _judged(judgement: dict[str, Any]) -> list[str]:
@@ -171,29 +96,22 @@ def _judged(judgement: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all if none is named")
-    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="runs of these names alone")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each if more than 1")
-    parser.add_argument("--outputs", type=Path, default=Path("outputs/augmentation"))
+    parser = arguments(__doc__, PARTS, [0, 1, 2], "outputs/augmentation")
     parser.add_argument("--classifier", type=Path, help="a finished run that says which pairs keep their label")
-    parser.add_argument("--tables", action="store_true", help="run nothing")
     options = parser.parse_args()
-    if unknown := [part for part in options.parts if part not in PARTS]:
-        parser.error(f"expected parts of {', '.join(PARTS)}, found {', '.join(unknown)}")
-    parts, results = options.parts or list(PARTS), Results()
+    parts, results = chosen(options, parser, PARTS), Results(RESULTS, ("runs", "augmentations"))
+    os.environ["UDA_CACHE"] = str((options.outputs / "cache").resolve())  # where nothing was made before
     # Seed after seed, so that what is stopped early has compared all of them.
-    jobs = [Job(part, name, seed) for part in parts for seed in options.seeds for name in PARTS[part]]
-    jobs = [job for job in jobs if not options.only or job.name in options.only]
+    names = [(part, name) for part in parts for name in PARTS[part] if not options.only or name in options.only]
+    jobs = [Job(name, seed, ("+experiment=imdb", *PARTS[part][name])) for seed in options.seeds for part, name in names]
     if not options.tables:
-        for job in jobs:
-            augment(job.overrides, options.classifier, options.outputs, results)
-        threads = 1 if options.jobs > 1 else None
-        with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(lambda job: train(job, options.outputs, results, threads), jobs))
+        for part, name in names:
+            augment(PARTS[part][name], options.classifier, options.outputs, results)
+        train_all(jobs, options.outputs, results, options.jobs)
+    columns = [*(f"seed {seed}" for seed in options.seeds), "mean ± sd", "NLL", "s to make", "unchanged"]
     for part in parts:
-        print(f"\n{part}\n\n{table(part, options.seeds, results)}")
+        rows = rows_of(part, options.seeds, results)
+        print(f"\n{part}\n\n{table(rows, [*columns, 'word overlap', 'label changed'])}")
 
 
 if __name__ == "__main__":

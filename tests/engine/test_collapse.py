@@ -29,14 +29,17 @@ def make_objective(num_classes: int = 2, **changes) -> UDA:
     settings = {
         "temperature": None,
         "tempering": "target",
+        "targets": "soft",
         "threshold": -1,
         "normalizer": "all",
         "coefficient": 1.0,
+        "coefficient_ramp": 0.0,
         "tsa": "none",
         "supervised_steps": 12,
         "teacher_decay": 0.0,
         "alignment": "none",
         "kept_share": None,
+        "kept_share_end": None,
         "memory_rows": 8,
         "prefill_rows": 0,
     }

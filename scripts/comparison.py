@@ -1,0 +1,132 @@
+"""What comparisons share: runs of `uda.train` in several processes, whose scores go into a file of results."""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SCORES = ("accuracy", "macro_f1", "nll", "ece")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its name in the results, its seed, and the overrides that make it."""
+
+    name: str
+    seed: int
+    overrides: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        return f"{self.name}, seed={self.seed}"
+
+    @property
+    def all_overrides(self) -> list[str]:
+        return [*self.overrides, f"seed={self.seed}", "train.eval_every=null"]
+
+
+class Results:
+    """A file of results, written after each run; what is in it is not repeated."""
+
+    def __init__(self, path: Path, kinds: Iterable[str] = ("runs",)) -> None:
+        self.path = path
+        self.found: dict[str, dict[str, Any]] = {kind: {} for kind in kinds}
+        if path.is_file():
+            self.found |= json.loads(path.read_text())
+
+    def add(self, kind: str, key: str, result: dict[str, Any]) -> None:
+        self.found[kind][key] = {**result, "machine": machine()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.path.with_suffix(".writing")
+        aside.write_text(json.dumps(self.found, indent=1, sort_keys=True) + "\n")
+        aside.replace(self.path)
+
+    def scores(self, name: str, seeds: Iterable[int], score: str = "accuracy") -> list[float | None]:
+        """A score of a run for each seed, None where it is not there."""
+        runs = [self.found["runs"].get(f"{name}, seed={seed}") for seed in seeds]
+        return [None if run is None else run[score] for run in runs]
+
+
+def machine() -> str:
+    """The GPU's name where there is one, else how many processors there are, and theirs."""
+    import torch
+
+    if torch.cuda.is_available():
+        return str(torch.cuda.get_device_name())
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{os.cpu_count()} x {names[0] if names else platform.processor()}"
+
+
+def train(job: Job, outputs: Path) -> dict[str, Any]:
+    """The scores of a run, in this process; of one that was finished when the comparison was stopped, its own."""
+    import uda.train
+    from uda.config import compose
+
+    folder = outputs / job.key.replace(", ", "-").replace(" ", "_").replace("/", "_")
+    done = folder / "metrics.json"
+    if not done.is_file():
+        uda.train.run(compose("train", [*job.all_overrides, f"hydra.run.dir={folder}"]))
+    metrics = json.loads(done.read_text())
+    scores = {name: metrics["final"][name] for name in SCORES}
+    return {"overrides": job.all_overrides, **scores, "seconds": metrics["seconds"], "steps": metrics["num_steps"]}
+
+
+def train_all(jobs: list[Job], outputs: Path, results: Results, num_processes: int) -> None:
+    """The runs that the results lack, in the order of the jobs; one that fails is told, and the others go on."""
+    jobs = [job for job in jobs if job.key not in results.found["runs"]]
+    if num_processes > 1:
+        os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+        runs = {pool.submit(train, job, outputs): job for job in jobs}
+        for number, run in enumerate(as_completed(runs), start=1):
+            job, error = runs[run], run.exception()
+            if error is not None:
+                print(f"{job.key} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                continue
+            results.add("runs", job.key, run.result())
+            print(f"{number}/{len(jobs)} {job.key}: {100 * run.result()['accuracy']:.2f} %", flush=True)
+
+
+def table(rows: dict[str, list[Any]], columns: list[str]) -> str:
+    """Markdown: a row for each name."""
+    lines = [f"| {' | '.join(['run', *columns])} |", f"| --- |{' ---: |' * len(columns)}"]
+    return "\n".join([*lines, *(f"| {name} | {' | '.join(map(str, cells))} |" for name, cells in rows.items())])
+
+
+def mean_and_spread(values: list[float | None]) -> str:
+    """Mean ± sample standard deviation in percent; how many there are where some are missing."""
+    there = [100 * value for value in values if value is not None]
+    if not there:
+        return ""
+    spread = f" ± {np.std(there, ddof=1):.2f}" if len(there) > 1 else ""
+    return f"{np.mean(there):.2f}{spread}{f' ({len(there)})' if len(there) < len(values) else ''}"
+
+
+def arguments(description: str | None, parts: Iterable[str], seeds: list[int], outputs: str) -> argparse.ArgumentParser:
+    """The options that all comparisons have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all if none is named")
+    parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="runs of these names alone")
+    parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each if more than 1")
+    parser.add_argument("--outputs", type=Path, default=Path(outputs))
+    parser.add_argument("--tables", action="store_true", help="run nothing")
+    return parser
+
+
+def chosen(options: argparse.Namespace, parser: argparse.ArgumentParser, parts: Iterable[str]) -> list[str]:
+    """The parts that were asked for."""
+    if unknown := [part for part in options.parts if part not in parts]:
+        parser.error(f"expected parts of {', '.join(parts)}, found {', '.join(unknown)}")
+    return options.parts or list(parts)
