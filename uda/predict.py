@@ -105,7 +105,7 @@ def _places(settings: PredictConfig, trained: DataSettings, stream: Any) -> Plac
         options = TableOptions(format="jsonl" if stream.peek(1)[:1] == b"{" else "text", prefix="")
     kind = find_format(Path(str(settings.input)), options)
     if settings.output == "-":
-        output_kind = "jsonl" if kind == "text" else kind
+        output_kind = {"text": "jsonl", "orange": "tsv"}.get(kind, kind)
     else:
         output = Path(str(settings.output))
         packed = find_compression(output) is not None

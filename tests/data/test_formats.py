@@ -79,6 +79,38 @@ def test_tsv_has_tabs_whatever_its_texts_hold(tmp_path: Path) -> None:
     assert both_ways(path) == [["x,y", "1,2"]]
 
 
+ORANGE = "Category\tText\nd\tstring\nclass\t\n"
+
+
+def test_orange_has_three_lines_before_its_rows(tmp_path: Path) -> None:
+    path = written(tmp_path / "posts.tab", ORANGE + '\nsci.med\ta post; with a, b\n\nsci.space\t"two\nlines"\nx\t\n')
+    assert list(read_table(path, FOUND).columns) == ["Category", "Text"]
+    assert both_ways(path) == [["sci.med", "a post; with a, b"], ["sci.space", "two\nlines"], ["x", None]]
+    named_otherwise = written(tmp_path / "posts.data", "size\tx\nsmall large\tc\n\tmeta\nlarge\t0.5\n")
+    assert both_ways(named_otherwise, TableOptions(format="orange")) == [["large", "0.5"]]
+    assert both_ways(written(tmp_path / "none.tab", ORANGE)) == []
+
+
+@pytest.mark.parametrize(
+    "content", ["text\tlabel\nd\tx\nc\ty\n", "text\tlabel\n", "", "a\tb\nd\tstring\nclass\n", "a\tb\nd\nclass\t\n"]
+)
+def test_a_plain_table_is_no_orange(tmp_path: Path, content: str) -> None:
+    assert refusal(written(tmp_path / "rows.tab", content)) == (
+        "Expected PATH to be a readable .tab file, found: no lines of names, types (such as d, c, string) and flags at "
+        "its start. Set the format to tsv where the first line alone has names. Check the file."
+    )
+
+
+def test_orange_rows_have_the_cells_of_the_header(tmp_path: Path) -> None:
+    assert refusal(written(tmp_path / "rows.tab", ORANGE + "x\ta\tb\n")) == (
+        "Expected PATH to be a readable .tab file, found: row 0 (counted from 0) has more cells than its header: 3 for "
+        "2. Check the file."
+    )
+    assert refusal(written(tmp_path / "rows.tab", ORANGE.replace("Text", "Category"))) == (
+        "Expected PATH to be a readable .tab file, found: two columns of the name 'Category'. Check the file."
+    )
+
+
 def test_delimiter_as_the_user_says(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.csv", "text:n\nx,y:1,2\n")
     assert both_ways(path, TableOptions(delimiter=":")) == [["x,y", "1,2"]]
@@ -118,11 +150,12 @@ def test_no_header(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
-@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.jsonl", "rows.ndjson", "rows.txt"])
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv", "rows.tab", "rows.jsonl", "rows.ndjson", "rows.txt"])
 def test_packed_text(tmp_path: Path, name: str, suffix: str) -> None:
     content = {
         "csv": "text,n\nä,1\n",
         "tsv": "text\tn\nä\t1\n",
+        "tab": "text\tn\nstring\tc\n\t\nä\t1\n",
         "txt": "ä\n",
     }.get(name[5:], '{"text": "ä", "n": "1"}\n')
     path = packed(tmp_path / f"{name}{suffix}", content.encode(), {".gz": "gzip", ".zst": "zstd"}[suffix])
@@ -190,8 +223,8 @@ def test_format_as_the_user_says(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.dat", '{"text": "a"}\n')
     assert both_ways(path, TableOptions(format="jsonl")) == [["a"]]
     assert refusal(path, TableOptions(format="json")) == (
-        "data.format: expected one of csv, tsv, jsonl, text, parquet, arrow, found 'json'. Did you mean 'jsonl'? "
-        "Correct it, or leave it to the file's ending."
+        "data.format: expected one of csv, tsv, orange, jsonl, text, parquet, arrow, found 'json'. Did you mean "
+        "'jsonl'? Correct it, or leave it to the file's ending."
     )
 
 

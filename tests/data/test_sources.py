@@ -274,8 +274,8 @@ def test_variable_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_wrong_ending(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("text\na\n")
     assert refusal(DataSettings(labeled=str(tmp_path / name))) == (
-        "Expected a file ending in .csv, .tsv, .jsonl, .ndjson, .txt, .parquet, .arrow, .feather, or one of text with "
-        f".gz or .zst after that, found {tmp_path / name}. Convert or rename the file, or set data.format."
+        "Expected a file ending in .csv, .tsv, .tab, .jsonl, .ndjson, .txt, .parquet, .arrow, .feather, or one of text "
+        f"with .gz or .zst after that, found {tmp_path / name}. Convert or rename the file, or set data.format."
     )
 
 

@@ -1,4 +1,4 @@
-"""One file, or one stream of bytes, as a table: CSV, TSV, JSONL, text, gzip and zstd of these, Parquet, Arrow."""
+"""One file or stream of bytes as a table: CSV, TSV, Orange, JSONL, text, gzip and zstd of these, Parquet, Arrow."""
 
 import sys
 from collections.abc import Collection, Iterator
@@ -12,10 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from uda.data.decoding import WrongEncoding, decoded_lines, decompressed
-from uda.data.records import check_columns, csv_tables, jsonl_tables, text_tables
+from uda.data.records import check_columns, csv_tables, jsonl_tables, orange_tables, text_tables
 from uda.errors import UserError, did_you_mean
 
-TEXT_FORMATS = {".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".txt": "text"}
+TEXT_FORMATS = {
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "orange",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".txt": "text",
+}
 FORMATS = {**TEXT_FORMATS, ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"}
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
@@ -27,7 +34,7 @@ _CHUNK_ROWS = 65_536
 class TableOptions:
     """What the user says of a file; None: found.
 
-    format: csv, tsv, jsonl, parquet, arrow or text; else the ending of the name tells. delimiter: of a CSV, one
+    format: csv, tsv, orange, jsonl, parquet, arrow or text; else the ending of the name tells. delimiter: of a CSV, one
     character or `tab`; else found by `records.find_delimiter`. encoding: of the text formats; else that of the byte
     order mark, or else UTF-8. header: False for a CSV whose first line is a row; its columns are column_0, column_1, …
     A header is never guessed: without False there is one.
@@ -48,9 +55,9 @@ _FLAT: dict[str, Any] = {"pre_buffer": False, "buffer_size": 1 << 20}
 def read_table(path: Path, options: TableOptions) -> pd.DataFrame:
     """All rows of a file.
 
-    Values of CSV, TSV and text are strings, an empty cell of a CSV is None; those of JSONL are what JSON says, None
-    where an object lacks a key; integers of Parquet and Arrow stay integers beside a null. Raises UserError for what
-    cannot be read: another format, bytes that are not of the encoding, a row with more or fewer cells than the
+    Values of CSV, TSV, Orange and text are strings, an empty cell of a table is None; those of JSONL are what JSON
+    says, None where an object lacks a key; integers of Parquet and Arrow stay integers beside a null. Raises UserError
+    for what cannot be read: another format, bytes that are not of the encoding, a row with more or fewer cells than the
     header, two columns of one name, a quote that does not end, a file that is cut off.
     """
     kind = find_format(path, options)
@@ -113,7 +120,7 @@ def _stream_name(stream: BinaryIO) -> Path:
 
 
 def find_format(path: Path, options: TableOptions) -> str:
-    """csv, tsv, jsonl, text, parquet or arrow: `options.format`, or else what the ending of the name says."""
+    """csv, tsv, orange, jsonl, text, parquet or arrow: `options.format`, or else what the ending of the name says."""
     if options.format is not None:
         if options.format not in FORMATS.values():
             kinds = list(dict.fromkeys(FORMATS.values()))
@@ -162,6 +169,8 @@ def _text_tables(
         return jsonl_tables(lines, chunk_rows)
     if kind == "text":
         return text_tables(lines, chunk_rows)
+    if kind == "orange":
+        return orange_tables(lines, chunk_rows)
     delimiter = "\t" if options.delimiter == "tab" else options.delimiter
     if delimiter is None and kind == "tsv":
         delimiter = "\t"

@@ -1,4 +1,4 @@
-"""Lines of text to tables: CSV, JSONL and plain text, a number of rows at a time."""
+"""Lines of text to tables: CSV, Orange's tables, JSONL and plain text, a number of rows at a time."""
 
 import csv
 import json
@@ -10,6 +10,13 @@ from typing import Any
 import pandas as pd
 
 DELIMITERS = (",", ";", "\t", "|")
+# What the second line of an Orange table says of a column, but for a list of its values.
+ORANGE_TYPES = {
+    *("c", "continuous", "numeric", "n"),
+    *("d", "discrete", "categorical"),
+    *("s", "string", "text"),
+    *("t", "time"),
+}
 _SAMPLE_CHARACTERS = 65_536  # what the delimiter is found in
 
 
@@ -31,10 +38,26 @@ def csv_tables(lines: Iterator[str], delimiter: str | None, header: bool, chunk_
     columns = first if header else [f"column_{number}" for number in range(len(first))]
     check_columns(columns)
     rows = _checked(records if header else chain([first], records), columns, "its header" if header else "the first")
-    chunk = list(islice(rows, chunk_rows))
-    yield _frame(chunk, columns)
-    while chunk := list(islice(rows, chunk_rows)):
-        yield _frame(chunk, columns)
+    yield from _frames(rows, columns, chunk_rows)
+
+
+def orange_tables(lines: Iterator[str], chunk_rows: int) -> Iterator[pd.DataFrame]:
+    """The rows of a table of the suite Orange: names, types and flags in three lines, then rows, cells parted by tabs.
+
+    Values are strings whatever the types say, None where the cell is empty; blank lines are passed over. Raises
+    ValueError for what is no such table, a plain TSV named `.tab` among it.
+    """
+    csv.field_size_limit(sys.maxsize)
+    records = (record for record in _records(csv.reader(lines, delimiter="\t", strict=True)) if record)
+    columns, types, flags = (next(records, []) for _ in range(3))
+    known = bool(types) and all(cell in ORANGE_TYPES or " " in cell for cell in types)
+    if not known or not len(columns) == len(types) == len(flags):
+        raise ValueError(
+            "no lines of names, types (such as d, c, string) and flags at its start. Set the format to tsv where the "
+            "first line alone has names"
+        )
+    check_columns(columns)
+    yield from _frames(_checked(records, columns, "its header"), columns, chunk_rows)
 
 
 def jsonl_tables(lines: Iterator[str], chunk_rows: int) -> Iterator[pd.DataFrame]:
@@ -139,6 +162,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         check_columns([name for name, _ in pairs])
     return value
+
+
+def _frames(rows: Iterator[list[str | None]], columns: Sequence[str], chunk_rows: int) -> Iterator[pd.DataFrame]:
+    """The rows in chunks; one frame of none where there are none."""
+    yield _frame(list(islice(rows, chunk_rows)), columns)
+    while chunk := list(islice(rows, chunk_rows)):
+        yield _frame(chunk, columns)
 
 
 def _frame(rows: Sequence[Sequence[Any]], columns: Sequence[str]) -> pd.DataFrame:

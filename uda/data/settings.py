@@ -48,7 +48,7 @@ class DataSettings:
     revision: str | None = None  # source=hub: a commit
     sha256: dict[str, str] = field(default_factory=dict)  # source=package: the SHA-256 that files must have
     where: Any = None  # {column: value}: keep the rows whose columns have these values
-    format: str | None = None  # csv, tsv, jsonl, text, parquet or arrow; None: as the file's name ends
+    format: str | None = None  # csv, tsv, orange, jsonl, text, parquet or arrow; None: as the file's name ends
     delimiter: str | None = None  # of a CSV: one character, or tab; None: found
     encoding: str | None = None  # of CSV, TSV, JSONL and text; None: that of the byte order mark, or else UTF-8
     header: bool | None = None  # False: a CSV's first line is a row, and its columns are column_0, column_1, …

@@ -19,7 +19,7 @@ from uda.errors import UserError
 
 Write = Callable[[pd.DataFrame], None]
 
-WRITABLE = {suffix: kind for suffix, kind in FORMATS.items() if kind != "text"}
+WRITABLE = {suffix: kind for suffix, kind in FORMATS.items() if kind not in ("text", "orange")}
 
 
 @contextmanager
