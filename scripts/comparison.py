@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -31,7 +32,7 @@ class Job:
 
     @property
     def all_overrides(self) -> list[str]:
-        return [*self.overrides, f"seed={self.seed}", "train.eval_every=null"]
+        return [*self.overrides, f"seed={self.seed}", "train.eval_every=null", "train.checkpoint_every=null"]
 
 
 class Results:
@@ -76,6 +77,8 @@ def train(job: Job, outputs: Path) -> dict[str, Any]:
     done = folder / "metrics.json"
     if not done.is_file():
         uda.train.run(compose("train", [*job.all_overrides, f"hydra.run.dir={folder}"]))
+    for large in ("checkpoints", "model"):  # hundreds of runs fill a disk
+        shutil.rmtree(folder / large, ignore_errors=True)
     metrics = json.loads(done.read_text())
     scores = {name: metrics["final"][name] for name in SCORES}
     return {"overrides": job.all_overrides, **scores, "seconds": metrics["seconds"], "steps": metrics["num_steps"]}

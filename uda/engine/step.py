@@ -15,7 +15,8 @@ from uda.engine.process import Process
 from uda.objectives.base import Context, Objective, PseudoLabels, at_least_float32
 
 _ROWS_MULTIPLE, _LENGTH_MULTIPLE = 8, 64  # of the shapes of compiled passes
-_BLOCK_COST = 256  # tokens: what a pass of its own costs beyond its rows
+# What a pass of its own costs beyond its rows, in tokens: a GPU has done thousands while the host starts its kernels.
+_PASS_COST = {"cpu": 256, "cuda": 8192}
 
 
 @dataclass
@@ -162,7 +163,7 @@ def logits_by_length(models: Models, model: nn.Module, tokens: Tokens, outcome: 
     Which rows share a pass changes no logit but by rounding: padding is masked. Rows and lengths of compiled passes
     are padded to multiples, since a model is compiled anew for each shape.
     """
-    blocks = length_blocks(tokens.lengths)
+    blocks = length_blocks(tokens.lengths, _PASS_COST.get(tokens.ids.device.type, _PASS_COST["cuda"]))
     unwrapped = models.student if model is models.learning or models.teacher is None else models.teacher
     parts = []
     for rows in blocks:
@@ -181,15 +182,17 @@ def logits_by_length(models: Models, model: nn.Module, tokens: Tokens, outcome: 
     return logits[place.to(logits.device)]
 
 
-def length_blocks(lengths: Sequence[int]) -> list[list[int]]:
+def length_blocks(lengths: Sequence[int], pass_cost: int) -> list[list[int]]:
     """The rows parted into blocks of like length, so that the slots of all, and a price for each block, are fewest.
 
     One block has the rows in their order; of more, each has them from the longest to the shortest.
     """
+    if len(lengths) * max(lengths, default=0) - sum(lengths) <= pass_cost:
+        return [list(range(len(lengths)))]  # not even no padding at all would pay for a second one
     rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
     best, first = [0], [0]  # of the rows up to each: the least cost, and where its last block begins
     for end in range(1, len(rows) + 1):
-        costs = [best[start] + (end - start) * lengths[rows[start]] + _BLOCK_COST for start in range(end)]
+        costs = [best[start] + (end - start) * lengths[rows[start]] + pass_cost for start in range(end)]
         best.append(min(costs))
         first.append(costs.index(best[-1]))
     blocks, end = [], len(rows)
