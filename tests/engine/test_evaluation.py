@@ -59,11 +59,12 @@ def test_predictions_do_not_depend_on_batches(tiny_bert, tmp_path) -> None:
     texts = [" ".join(rng.choice(["good", "bad", "film", "plot"], size=size)) for size in rng.integers(1, 40, size=37)]
     store = tokenize(texts, tokenizer, 24, Truncation.tail, tmp_path)
     process = Process.start(Precision.fp32)
+    model.to(process.device)
     batched = predict(model, store, tokenizer.pad_token_id, 8, process)
     assert model.training  # as it was
     model.eval()
     for row, text in enumerate(texts):
         with torch.no_grad():
-            inputs = tokenizer(text, return_tensors="pt", truncation=True)
-            alone = torch.softmax(model(**inputs).logits, dim=-1)[0]
+            inputs = tokenizer(text, return_tensors="pt", truncation=True).to(process.device)
+            alone = torch.softmax(model(**inputs).logits, dim=-1)[0].cpu()
         assert batched[row] == pytest.approx(alone.numpy(), abs=1e-6)

@@ -35,16 +35,16 @@ class Table:
     lines: bool = False
 
 
-def read(settings: DataSettings, role: str) -> pd.DataFrame:
+def read(settings: DataSettings, role: str, found: list[Table] | None = None) -> pd.DataFrame:
     """The rows of `data.<role>` as a frame with the columns text, label (None where there is none) and key.
 
     Rows keep their order. The index is the row's number in the source: all rows of the files count from 0, one
     file after the other, whatever index a file carries and whatever `where` leaves out. `key` is the id column's
     value, or else that number as a string; `frame.attrs["num_source_rows"]` is how many numbers there are. Raises
     UserError for a location that cannot be read or has no rows, a missing column, a `where` that matches nothing,
-    a text that is null or blank, and a label that is no class.
+    a text that is null or blank, and a label that is no class. found: the tables, where they are known already.
     """
-    frames = list(read_chunks(settings, role, tables(settings, role), None))
+    frames = list(read_chunks(settings, role, tables(settings, role) if found is None else found, None))
     frame = pd.concat(frames)
     frame.attrs["num_source_rows"] = frames[-1].attrs["num_source_rows"]
     return frame

@@ -10,8 +10,8 @@ import pandas as pd
 
 from uda.data import sources
 from uda.data.cache import cache_dir
-from uda.data.cleaning import clean, content_hash, folded_hash, row_hash
 from uda.data.draws import contradictory, draw, hold_out
+from uda.data.frames import blank_after_cleaning, prepare, stored_frame
 from uda.data.labels import as_text, found_names, given_names, label_indices, with_names
 from uda.data.locations import check_standard_input
 from uda.data.rows import CHUNK_ROWS, Rows, RowsWriter, stored_rows
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 TEST_SALT = "uda test"  # one test part for all seeds
 
-# The settings that say nothing of the unlabelled rows as they are stored.
+# The settings that say nothing of a role's rows as they are stored.
 _NO_PART = {
     *("labeled", "unlabeled", "test", "dev", "label_names", "label_descriptions", "num_labeled", "balanced"),
     *("labeled_ids", "num_test", "test_share", "keep_labeled", "seed", "max_length", "truncation", "sha256"),
@@ -167,35 +167,25 @@ def _checked(settings: DataSettings) -> DataSettings:
 
 
 def _prepared(settings: DataSettings, role: str) -> pd.DataFrame:
-    """The rows of a role with cleaned text, the two hashes and the number of characters of the raw text or pair."""
-    frame = sources.read(settings, role)
-    blank = _prepare(frame, settings)
-    if blank:
-        raise _blank_after_cleaning(role, blank[0], len(blank))
-    return frame
+    """The rows of a role with cleaned text, the two hashes and the number of characters of the raw text or pair.
+
+    They are read once: from then on they lie in the cache, under what their files and the settings are.
+    """
+    tables = sources.tables(settings, role)
+
+    def make() -> pd.DataFrame:
+        frame = sources.read(settings, role, tables)
+        if blank := prepare(frame, settings):
+            raise blank_after_cleaning(role, blank[0], len(blank))
+        return frame
+
+    return stored_frame(cache_dir(), _made_of(settings, tables), make)
 
 
-def _prepare(frame: pd.DataFrame, settings: DataSettings) -> list[int]:
-    """Clean the texts of a frame and add the other columns; the rows that have no text after that."""
-    columns = [column for column in ("text", "text_pair") if column in frame]
-    raw = list(zip(*(frame[column] for column in columns), strict=True))
-    frame["num_characters"] = [sum(map(len, texts)) for texts in raw]
-    frame["raw_hash"] = [row_hash(texts, content_hash) for texts in raw]
-    blank: list[int] = []
-    for column in columns:
-        frame[column] = [clean(text, settings.cleaning) for text in frame[column]]
-        found = [row for row, text in zip(frame.index, frame[column], strict=True) if not text.strip()]
-        blank = blank or found
-    cleaned = zip(*(frame[column] for column in columns), strict=True)
-    frame["folded"] = [row_hash(texts, folded_hash) for texts in cleaned]
-    return blank
-
-
-def _blank_after_cleaning(role: str, first: int, count: int) -> UserError:
-    return UserError(
-        f"Expected some text in every row of data.{role} after cleaning, found none in {count} rows, first at row "
-        f"{first} (counted from 0). Remove these rows or set data.cleaning=none."
-    )
+def _made_of(settings: DataSettings, tables: list[sources.Table]) -> list[object]:
+    """What decides about the rows of these tables."""
+    used = {name: value for name, value in asdict(settings).items() if name not in _NO_PART}
+    return [used, [table.identity() for table in tables]]
 
 
 def _unlabeled_rows(settings: DataSettings) -> tuple[Rows, dict[str, int]]:
@@ -204,23 +194,21 @@ def _unlabeled_rows(settings: DataSettings) -> tuple[Rows, dict[str, int]]:
     They are read once: from then on they lie in the cache, under what their files and the settings are.
     """
     tables = sources.tables(settings, "unlabeled")
-    used = {name: value for name, value in asdict(settings).items() if name not in _NO_PART}
-    made_of = [used, [table.identity() for table in tables]]
 
     def write(writer: RowsWriter) -> dict[str, int]:
         facts = {"num_source_rows": 0, "num_short": 0}
         blank: list[int] = []
         for frame in sources.read_chunks(settings, "unlabeled", tables, CHUNK_ROWS):
             facts["num_source_rows"] = frame.attrs["num_source_rows"]
-            blank += _prepare(frame, settings)
+            blank += prepare(frame, settings)
             short = frame.label.isna() & (frame.num_characters < settings.min_characters)
             facts["num_short"] += int(short.sum())
             writer.append(frame[~short])
         if blank:
-            raise _blank_after_cleaning("unlabeled", blank[0], len(blank))
+            raise blank_after_cleaning("unlabeled", blank[0], len(blank))
         return facts
 
-    return stored_rows(cache_dir(), made_of, settings.text_pair_column is not None, write)
+    return stored_rows(cache_dir(), _made_of(settings, tables), settings.text_pair_column is not None, write)
 
 
 def _labeled_role(settings: DataSettings, role: str, names: list[str]) -> pd.DataFrame | None:

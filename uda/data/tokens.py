@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -168,12 +169,17 @@ def _fingerprint(tokenizer: Any) -> str:
     """Other for tokenizers that give other ids; truncation and padding, which any call may set, take no part."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
-        state = json.loads(backend.to_str())
-        state = {key: value for key, value in state.items() if key not in ("truncation", "padding")}
-        return hashlib.sha256(json.dumps(state).encode()).hexdigest()
+        return _hash_without_padding(backend.to_str())
     options = sorted((key, repr(value)) for key, value in tokenizer.init_kwargs.items())
     state = (type(tokenizer).__name__, sorted(tokenizer.get_vocab().items()), options)
     return hashlib.sha256(repr(state).encode()).hexdigest()
+
+
+@lru_cache(maxsize=8)  # parsing the vocabulary takes longer than all else of a look into the cache
+def _hash_without_padding(backend: str) -> str:
+    state = json.loads(backend)
+    state = {key: value for key, value in state.items() if key not in ("truncation", "padding")}
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest()
 
 
 def _write(encoded: Iterator[tuple[list[np.ndarray], list[np.ndarray]]], folder: Path) -> None:
