@@ -60,7 +60,11 @@ class Hub(BaseHTTPRequestHandler):
         if not file.is_file():
             raise Missing("EntryNotFound")
         content = file.read_bytes()
-        self._send(content, {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": commit})
+        headers = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": commit}
+        if part := re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")):
+            self._send(content[int(part[1]) : int(part[2]) + 1], headers, 206)
+        else:
+            self._send(content, headers)
 
     def _send_facts(self, match: re.Match[str], form: str) -> None:
         repository, commit, path = self._at(match["kind"], match["name"], match["rest"] or "main")

@@ -94,8 +94,8 @@ def card(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def hub(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the stand-in."""
+def folder(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the stand-in serves."""
     folder = tmp_path_factory.mktemp("hub")
     for name, (commit, configuration, _, names, _, splits) in DATASETS.items():
         repository = folder / "datasets" / name
@@ -110,6 +110,12 @@ def hub(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
     for name, commit in MODELS.items():
         save_encoder(tiny_bert, folder / "models" / name)
         (folder / "models" / name / ".commit").write_text(commit)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hub(folder: Path) -> Iterator[str]:
+    """The address of the stand-in."""
     command = [sys.executable, str(HERE / "hub_server.py"), str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -152,15 +158,19 @@ def train(jobs: list[list[str]], folder: Path, **environment: str) -> list[dict[
         input=json.dumps(jobs),
         capture_output=True,
         text=True,
-        env={
-            **{key: value for key, value in os.environ.items() if not key.startswith("HF_")},
-            **{"HF_HOME": f"{folder}/hf", "UDA_CACHE": f"{folder}/cache", "OMP_NUM_THREADS": "1"},
-            **{"PYTHONPATH": str(config_dir().parent), "NO_PROXY": "127.0.0.1"},
-            **environment,
-        },
+        env={**variables(folder), **environment},
     )
     assert child.returncode == 0, child.stderr
     return [json.loads(line) for line in child.stdout.splitlines()]
+
+
+def variables(folder: Path) -> dict[str, str]:
+    """The environment of a child whose caches lie in a folder."""
+    return {
+        **{key: value for key, value in os.environ.items() if not key.startswith("HF_")},
+        **{"HF_HOME": f"{folder}/hf", "UDA_CACHE": f"{folder}/cache", "OMP_NUM_THREADS": "1"},
+        **{"PYTHONPATH": str(config_dir().parent), "NO_PROXY": "127.0.0.1"},
+    }
 
 
 def experiments() -> dict[str, Any]:
@@ -224,3 +234,72 @@ def test_what_the_hub_has_not(hub: str, tmp_path: Path) -> None:
         "valid git identifier (branch name, tag name or commit id) that exists for this model name. Check the model "
         f"page at 'https://huggingface.co/google-bert/bert-base-uncased' for available revisions.{GIVE}",
     ]
+
+
+def hub_check(folder: Path, *options: str, **environment: str) -> tuple[int, list[str], str]:
+    """Exit code, sorted lines and errors of `make hub-check`."""
+    done = subprocess.run(
+        [sys.executable, str(config_dir().parent / "scripts/hub_check.py"), *options],
+        capture_output=True,
+        text=True,
+        env={**variables(folder), **environment},
+    )
+    return done.returncode, sorted(done.stdout.splitlines()), done.stderr
+
+
+@pytest.mark.slow
+def test_hub_check_finds_all(hub: str, tmp_path: Path) -> None:
+    code, lines, errors = hub_check(tmp_path, HF_ENDPOINT=hub)
+    assert (code, errors) == (0, "")
+    amazon = "yassiracharki/Amazon_Reviews_for_Sentiment_Analysis_fine_grained_5_classes"
+    pin = f"; main is {'0' * 40}: pin it"
+    assert f"data=amazon5: {amazon}, all there{pin}" in lines
+    assert "data=imdb_hub_512: stanfordnlp/imdb, all there" in lines
+    checked = {line.partition(":")[0] for line in lines}
+    assert checked == {
+        *(f"data={name}" for name in ("amazon2", "amazon5", "dbpedia", "imdb_hub", "imdb_hub_512", "yelp2", "yelp5")),
+        *(f"data=usb_{name}" for name in ("ag_news", "amazon", "imdb", "yahoo", "yelp")),
+        *("model=bert_base", "model=bert_large"),
+    }
+
+
+@pytest.mark.slow
+def test_hub_check_names_what_is_missing(hub: str, folder: Path, tmp_path: Path) -> None:
+    readme = folder / "datasets/Yelp/yelp_review_full/README.md"
+    weights = folder / "models/google-bert/bert-large-uncased/model.safetensors"
+    before = readme.read_text(), weights.read_bytes()
+    readme.write_text(before[0].replace("2 star\n", "2 stars\n").replace("name: text", "name: review"))
+    weights.unlink()
+    try:
+        code, lines, errors = hub_check(tmp_path, "yelp5", "bert_large", "bert_base", HF_ENDPOINT=hub)
+    finally:
+        readme.write_text(before[0])
+        weights.write_bytes(before[1])
+    assert code == 1
+    assert lines == [
+        "data=yelp5: Yelp/yelp_review_full, not all there",
+        "model=bert_base: google-bert/bert-base-uncased, all there",
+        "model=bert_large: google-bert/bert-large-uncased, not all there",
+    ]
+    yelp = "data=yelp5: Yelp/yelp_review_full at c1f9ee939b7d05667af864ee1cb066393154bf85: expected the "
+    bert = f"model=bert_large: google-bert/bert-large-uncased at {MODELS['google-bert/bert-large-uncased']}: expected "
+    assert errors.splitlines() == [
+        f"{yelp}column 'text', found label, review",
+        f"{yelp}labels {STARS}, found {[*STARS[:1], '2 stars', *STARS[2:]]}",
+        f"{bert}model.safetensors or model.safetensors.index.json, found config.json, tokenizer.json, "
+        "tokenizer_config.json",
+    ]
+
+
+@pytest.mark.slow
+def test_hub_check_without_the_hub(tmp_path: Path) -> None:
+    assert hub_check(tmp_path, HF_ENDPOINT="http://127.0.0.1:9") == (
+        2,
+        [],
+        "Expected the hub at http://127.0.0.1:9, found it out of reach. Check the network, HF_ENDPOINT and "
+        "HF_HUB_OFFLINE; nothing was checked.\n",
+    )
+    code, lines, errors = hub_check(tmp_path, "imdb", HF_ENDPOINT="http://127.0.0.1:9")
+    assert (code, lines) == (2, [])
+    assert errors.startswith("Expected options of data or model that come from the hub, amazon2, amazon5, bert_base, ")
+    assert errors.endswith("yelp2, yelp5; found imdb. Correct it.\n")
