@@ -1,4 +1,4 @@
-"""A stand-in for the Hugging Face hub on the loopback: `python hub_server.py FOLDER` prints its address and serves.
+"""A stand-in for the Hugging Face hub on the loopback: `python server.py FOLDER` prints its address and serves.
 
 FOLDER/datasets/OWNER/NAME and FOLDER/models/OWNER/NAME are repositories; the file `.commit` in each names its one
 commit, which is also `main`.
