@@ -15,7 +15,7 @@ ALL := $(VENV)/.installed-all
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help train test test-all soak setup lint format type wheel clean
+.PHONY: help train test test-all soak hub-check setup lint format type wheel clean
 
 help: ## list the targets
 	@echo 'make TARGET [PYTHON=python3.12] [ARGS="..."]'
@@ -32,6 +32,9 @@ test-all: $(DEV) ## run every test, the slow ones too
 
 soak: $(DEV) ## kill train, augment and predict 100 times at random and compare; ARGS="--kills 6" is a short one
 	$(BIN)/python scripts/soak.py $(ARGS)
+
+hub-check: $(DEV) ## ask the hub whether it has what the options of data and model name; ARGS="yelp5" asks of some
+	$(BIN)/python scripts/hub_check.py $(ARGS)
 
 setup: $(ALL) ## install the package with every extra into .venv
 

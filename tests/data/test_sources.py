@@ -494,7 +494,8 @@ def test_hub_split_that_is_not_there(repository: Path) -> None:
     message = refusal(DataSettings(source=Source.hub, repository=str(repository), labeled="trian"))
     assert re.fullmatch(
         rf"Expected the data set '{repository}' \(split 'trian'\) from the hub, found: Unknown split \"trian\".*\. "
-        r"Check the name and the network; `\+experiment=imdb` needs no network and no hub\.",
+        r"Check data.repository, data.subset, data.revision and the network; `\+experiment=imdb` needs no network and "
+        r"no hub\.",
         message,
     )
 
@@ -542,7 +543,8 @@ except UserError as error:
             {"HF_HUB_OFFLINE": "1"},
             r"Expected the data set 'stanfordnlp/imdb' \(split 'train'\) from the hub, found: Couldn't reach "
             r"'stanfordnlp/imdb' on the Hub \(\w+\)\. "
-            r"Check the name and the network; `\+experiment=imdb` needs no network and no hub\.\n",
+            r"Check data.repository, data.subset, data.revision and the network; `\+experiment=imdb` needs no network "
+            r"and no hub\.\n",
         ),
         (
             {"HF_ENDPOINT": "http://127.0.0.1:9"},

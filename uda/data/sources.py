@@ -208,10 +208,11 @@ def _load_hub(settings: DataSettings, split: str) -> Any:
     try:
         return datasets.load_dataset(settings.repository, name=settings.subset, revision=settings.revision, split=split)
     except (datasets.exceptions.DatasetsError, OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(
             f"Expected the data set '{settings.repository}' (split '{split}') from the hub, found: {reason}. "
-            "Check the name and the network; `+experiment=imdb` needs no network and no hub."
+            "Check data.repository, data.subset, data.revision and the network; `+experiment=imdb` needs no network "
+            "and no hub."
         ) from error
 
 

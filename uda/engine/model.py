@@ -125,9 +125,9 @@ def _pooled(encoder: PreTrainedModel, settings: ModelSettings, labels: dict[str,
 
 def unreadable(what: str, location: str, error: Exception) -> str:
     """What to say where `what` cannot be loaded from a location."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
     return (
-        f"model.name_or_path: expected {what} at '{location}', found: {reason} "
+        f"model.name_or_path: expected {what} at '{location}', found: {reason}. "
         "Give a folder made by save_pretrained or a name on the hub (`+experiment=imdb` needs no hub), and check "
         "model.attention and model.revision where they are set."
     )
