@@ -27,7 +27,10 @@ FREE_KEYS = (
 )
 # These it may change too: how memory is spent changes numbers by rounding and by other dropout masks alone, and the log
 # warns of it.
-_MEMORY_KEYS = ("train.micro_batch_size", "train.eval_batch_size", "train.gradient_checkpointing")
+_MEMORY_KEYS = (
+    *("train.micro_batch_size", "train.eval_batch_size", "train.gradient_checkpointing"),
+    "train.sharding",
+)
 _LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that knows no locks
 # metrics.json first: it says that the rest is there.

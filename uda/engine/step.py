@@ -12,6 +12,7 @@ from uda.data.batches import Batch, Tokens
 from uda.engine.attention import Kernels, attention
 from uda.engine.model import logits_of
 from uda.engine.process import Process
+from uda.engine.sharding import is_sharded
 from uda.objectives.base import Context, Objective, PseudoLabels, at_least_float32
 
 _ROWS_MULTIPLE, _LENGTH_MULTIPLE = 8, 64  # of the shapes of compiled passes
@@ -101,6 +102,8 @@ def run_step(
     view = batch.strong if objective.student_view == "strong" else batch.weak
     student_logits = []
     parts = list(_parts(len(batch.labeled), kept, micro_batch_size))
+    if is_sharded(models.student):
+        parts += [[]] * (process.highest(len(parts)) - len(parts))
     models.student.train()
     for number, rows in enumerate(parts):
         num_labeled = len(batch.labeled) if number == 0 else 0
@@ -108,7 +111,9 @@ def run_step(
         last = number == len(parts) - 1
         with nullcontext() if last else process.accelerator.no_sync(models.learning):
             with process.accelerator.autocast():  # one for all passes, so that they share what it casts
-                logits = logits_by_length(models, models.learning, inputs, outcome)
+                # A pass that only the other processes have rows for is made with a row that counts nothing.
+                passed = inputs if len(inputs) else batch.labeled.select([0])
+                logits = logits_by_length(models, models.learning, passed, outcome)[: len(inputs)]
             loss = objective.loss(
                 logits[:num_labeled],
                 batch.labels[:num_labeled],
@@ -159,10 +164,11 @@ def logits_by_length(models: Models, model: nn.Module, tokens: Tokens, outcome: 
     """The logits [N, K] of `model`, the learning or the teaching one, from passes over rows of like length, so that few
     slots are padding.
 
-    Which rows share a pass changes no logit but by rounding: padding is masked. Rows and lengths of compiled passes
+    Which rows share a pass changes no logit but by rounding: padding is masked. A model in shards makes one pass, as
+    the other processes have rows of other lengths. Rows and lengths of compiled passes
     are padded to multiples, since a model is compiled anew for each shape.
     """
-    blocks = length_blocks(tokens.lengths)
+    blocks = [list(range(len(tokens)))] if is_sharded(models.student) else length_blocks(tokens.lengths)
     unwrapped = models.student if model is models.learning or models.teacher is None else models.teacher
     parts = []
     for rows in blocks:
