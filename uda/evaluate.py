@@ -117,7 +117,8 @@ def show(scores: dict[str, Any]) -> None:
 def job(cfg: DictConfig) -> float:
     """One job of the command line."""
     scores = run(cfg)
-    show(scores)
+    if cli.rank() == 0:
+        show(scores)
     return float(scores["accuracy"])
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 _MEMORY = (
     "The last checkpoint stays: the same command goes on from it with hydra.run.dir={} and "
     "train.gradient_checkpointing=true, a lower train.micro_batch_size (rows a pass, no fewer than the labelled ones "
-    "of a step) or a lower train.eval_batch_size. A lower data.max_length or a smaller encoder make it another run."
+    "of a step), a lower train.eval_batch_size or, by several processes, train.sharding=full. A lower data.max_length "
+    "or a smaller encoder make it another run."
 )
 
 log = logging.getLogger("uda.train")  # under `python -m` this module is called __main__

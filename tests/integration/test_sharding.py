@@ -52,6 +52,7 @@ from uda.config import compose
 from uda.engine import training
 from uda.engine.process import Process
 
+training.product_limit = lambda *arguments: 1e12
 training.Tracker._confusion = uda.finish.to_image = uda.finish.write_image = lambda *arguments: None
 blank = SimpleNamespace(savefig=lambda path, format: path.touch())
 uda.finish.reliability_figure = lambda panels: blank
@@ -122,6 +123,7 @@ class Runs:
             patch.setenv("UDA_CACHE", str(self.alone.parent / "cache"))
             patch.setattr(training.Tracker, "step", noted)
             patch.setattr(training.Tracker, "_confusion", lambda *arguments: None)
+            patch.setattr(training, "product_limit", lambda *arguments: 1e12)
             uda.train.run(compose("train", [*self.jobs[job], f"hydra.run.dir={folder}"]))
         return notes
 
