@@ -41,9 +41,10 @@ JOBS = {
 ENCODERS = ["deberta-v2", "mpnet", "modernbert"]  # weights that layers share; a layer of no special class; no biases
 FULL = "train.sharding=full"
 
-# Each process runs the jobs one after another and notes what it had at each step; `killed` ends it in the middle.
+# Each process runs the jobs one after another and notes what it had at each step. The job `killed` ends it in the
+# middle; another one, of the same store as torchrun does it, comes in its place. Both are forks, to import torch once.
 WORKER = f"""
-import json, os, signal, sys
+import json, os, shutil, signal, sys
 from pathlib import Path
 from torch.distributed.tensor import DTensor
 import uda.finish, uda.train
@@ -89,12 +90,25 @@ def killed(self, completed, *rest):
         os.kill(os.getpid(), signal.SIGKILL)
 
 training.run_step, training._clipped_norm = noted_step, noted_norm
-for name, overrides in json.loads(Path(sys.argv[1]).read_text()).items():
-    training.Tracker.step = killed if name == "killed" else step
-    folder = Path(sys.argv[2]) / name.removesuffix("-again")
-    steps.clear()
-    uda.train.run(compose("train", [*overrides, f"hydra.run.dir={{folder}}"]))
-    (folder / f"noted-{{RANK}}.json").write_text(json.dumps(steps))
+def run_jobs(jobs):
+    for name, overrides in jobs.items():
+        folder = Path(sys.argv[2]) / name
+        steps.clear()
+        uda.train.run(compose("train", [*overrides, f"hydra.run.dir={{folder}}"]))
+        (folder / f"noted-{{RANK}}.json").write_text(json.dumps(steps))
+
+first, second = json.loads(Path(sys.argv[1]).read_text())
+killed_one = os.fork()
+if not killed_one:
+    run_jobs(first)
+    training.Tracker.step = killed
+    run_jobs({{"killed": second["killed"]}})
+_, status = os.waitpid(killed_one, 0)
+assert os.WIFSIGNALED(status), status
+if RANK == "0":
+    shutil.copytree(Path(sys.argv[2]) / "killed", Path(sys.argv[2]) / "fewer")
+os.environ["TORCHELASTIC_RESTART_COUNT"] = "1"
+run_jobs(second)
 """
 
 
@@ -135,23 +149,12 @@ def runs(
     launch: Callable[..., Any],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Runs:
-    """Two launches of two processes: all jobs, of which the last is killed; and what goes on from checkpoints."""
+    """What one process does, what two do, and what goes on from checkpoints."""
     folder = tmp_path_factory.mktemp("sharding")
     jobs = {name: [*tiny_files, *changes] for name, changes in JOBS.items()}
     for kind in ENCODERS:
         jobs[kind] = [*tiny_files, *PAPER, f"model.name_or_path={tiny_encoder(kind)}", "train.num_steps=4"]
     runs = Runs(folder / "alone", folder / "shards", jobs)
-    (folder / "worker.py").write_text(WORKER)
-
-    def train_in_shards(jobs: dict[str, list[str]]) -> Any:
-        path = folder / "jobs.json"
-        path.write_text(json.dumps({name: [*overrides, FULL] for name, overrides in jobs.items()}))
-        return launch(2, str(folder / "worker.py"), str(path), str(runs.shards))
-
-    started = train_in_shards({**jobs, "killed": jobs["weak"]})
-    assert started.launcher.wait(900) == 1, started.text()
-    assert (runs.shards / "killed/checkpoints/step-10").is_dir(), started.text()
-    shutil.copytree(runs.shards / "killed", folder / "fewer")
     notes = {job: runs.train_alone(job, runs.alone / job) for job in jobs if job != "micro"}
     notes["micro"] = notes["weak"]  # all rows of a step in one pass
     (runs.alone / "micro").symlink_to(runs.alone / "weak")
@@ -159,7 +162,11 @@ def runs(
     shutil.copytree(runs.alone / "weak", runs.shards / "more")
     shutil.rmtree(runs.shards / "more/checkpoints/step-20")
     (runs.shards / "more/metrics.json").unlink()
-    train_in_shards({"killed-again": jobs["weak"], "more": jobs["weak"]}).finish()
+    in_parts = {job: [*overrides, FULL] for job, overrides in jobs.items()}
+    then = {"killed": in_parts["weak"], "more": in_parts["weak"]}
+    (folder / "worker.py").write_text(WORKER)
+    (folder / "jobs.json").write_text(json.dumps([in_parts, then]))
+    launch(2, str(folder / "worker.py"), str(folder / "jobs.json"), str(runs.shards)).finish()
     return runs
 
 
@@ -238,10 +245,10 @@ def test_a_killed_run_goes_on_to_the_same_bits(runs: Runs) -> None:
     assert_close(weights(runs.shards / "killed"), weights(runs.shards / "weak"), 0)
 
 
-def test_parts_and_wholes_go_on_from_each_others_checkpoints(runs: Runs, tmp_path: Path) -> None:
-    runs.train_alone("weak", runs.alone.parent / "fewer")
+def test_parts_and_wholes_go_on_from_each_others_checkpoints(runs: Runs) -> None:
+    runs.train_alone("weak", runs.shards / "fewer")
     for folder, was, now, step in (
-        (runs.alone.parent / "fewer", ("2", "full"), ("1", "none"), 10),
+        (runs.shards / "fewer", ("2", "full"), ("1", "none"), 10),
         (runs.shards / "more", ("1", "none"), ("2", "full"), 15),
     ):
         log = (folder / "train.log").read_text()
