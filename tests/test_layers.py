@@ -32,6 +32,7 @@ CONFIG_READERS = {
     "cli.py",
     "build.py",
     "finish.py",
+    "stored.py",
     "calibrate.py",
     "checks.py",
     "sweeps.py",

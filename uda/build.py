@@ -29,7 +29,8 @@ from uda.engine.model import (
     start_head_from_descriptions,
 )
 from uda.engine.process import Process
-from uda.engine.settings import Calibration
+from uda.engine.settings import Calibration, Sharding
+from uda.engine.sharding import shard
 from uda.engine.step import Models
 from uda.engine.tokenizer import fit_tokenizer
 from uda.engine.training import EvaluationRows, Training, supervised_steps
@@ -62,6 +63,8 @@ def check_processes(settings: TrainConfig, process: Process) -> None:
                 f"by train.{key}), found {size}. Raise it, or lower train.{key}."
             )
     if process.count == 1:
+        if settings.train.sharding is Sharding.full:
+            log.warning("train.sharding=full has no effect: there is one process")
         return
     if config.is_multirun():
         raise UserError(
@@ -241,7 +244,9 @@ def build_training(
     evaluation = EvaluationRows(tokens_of_rows(chosen, tokenizer, data), chosen.label.to_numpy(), role)
     if data.label_descriptions is not None:
         _start_head(settings, split, student, tokenizer)
-    student = move(student, process.device)
+    sharded = settings.train.sharding is Sharding.full and process.count > 1
+    if not sharded or process.device.type == "cpu":  # whole it may be more than a GPU holds
+        move(student, process.device)
     teacher = copy.deepcopy(student).eval().requires_grad_(False) if objective.teacher_decay else None
     kernels = None
     if settings.model.attention is None:
@@ -253,7 +258,12 @@ def build_training(
     if settings.train.gradient_checkpointing:
         enable_gradient_checkpointing(student)
     process.meet()  # filling caches takes any time on one of them; from here on they answer each other
-    learning, teaching = process.accelerator.prepare_model(student), teacher or student
+    if sharded:
+        for model in (student, teacher):
+            if model is not None:
+                shard(model, process)
+    learning = student if sharded else process.accelerator.prepare_model(student)
+    teaching = teacher or student
     if (backend := settings.train.compile) is not None:
         learning, teaching = compiled(learning, backend), compiled(teaching, backend)
     models = Models(student, teacher, learning, teaching, pad_id, kernels, data.max_length if backend else None)

@@ -4,7 +4,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from uda.data.settings import DataSettings, Truncation
-from uda.engine.settings import Pooling, Select
+from uda.engine.settings import Pooling, Select, Sharding
 from uda.errors import UserError
 
 if TYPE_CHECKING:
@@ -107,6 +107,11 @@ def check(config: "TrainConfig") -> None:
         raise UserError(
             "data.label_descriptions: expected a head on pooled features, which can start from them, found "
             "model.pooling=head. Set model.pooling=mean, or data.label_descriptions=null."
+        )
+    if train.sharding is Sharding.full and train.compile is not None:
+        raise UserError(
+            f"train.sharding=full: expected passes that are not compiled, found train.compile={train.compile}. Set "
+            "train.compile=null, or train.sharding=none where a model fits on one device."
         )
     if train.select is Select.best and train.eval_every is None:
         raise UserError(

@@ -57,6 +57,7 @@ class EvaluateConfig:
     data: DataSettings | None = None
     precision: Precision = MISSING
     batch_size: int = MISSING
+    process_timeout: float = MISSING
 
 
 @dataclass

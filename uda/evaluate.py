@@ -3,7 +3,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -11,6 +11,13 @@ from uda import cli, config, run_directory
 from uda.config import EvaluateConfig
 from uda.data.settings import DataSettings
 from uda.errors import UserError, memory_told
+from uda.launches import losses_told
+from uda.stored import read_stored
+
+if TYPE_CHECKING:
+    from uda.engine.process import Process
+
+_NOT_IN_NAME = ("run", "output", "precision", "batch_size", "process_timeout")
 
 
 def run(cfg: DictConfig) -> dict[str, Any]:
@@ -24,11 +31,12 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     if settings.run is None:
         raise UserError("run: expected a run directory, found none. Set run=outputs/….")
     folder = Path(settings.run)
-    trained = config.read_train(DictConfig(run_directory.read_config(folder)))
-    name = config.folder_name(config.job_overrides(), ("run", "output", "precision", "batch_size")) or "own"
+    trained = read_stored(folder)
+    name = config.folder_name(config.job_overrides(), _NOT_IN_NAME) or "own"
     _check_pairs(settings.data or trained.data, trained.data)
     output = Path(settings.output) if settings.output is not None else folder / "evaluations" / name
-    with memory_told(f"Lower batch_size ({settings.batch_size} rows a pass)."):
+    memory = memory_told(f"Lower batch_size ({settings.batch_size} rows a pass).")
+    with memory, losses_told(settings.process_timeout, "process_timeout", "start the same command again"):
         return _evaluate(settings, trained.data, folder, output)
 
 
@@ -45,16 +53,27 @@ def _check_pairs(data: DataSettings, trained: DataSettings) -> None:
 
 
 def _evaluate(settings: EvaluateConfig, trained: DataSettings, folder: Path, output: Path) -> dict[str, Any]:
+    from uda.engine.model import quiet_transformers
+    from uda.engine.process import Process
+
+    quiet_transformers()
+    process = Process.start(settings.precision, settings.process_timeout)
+    try:
+        return _score(settings, trained, folder, output, process)
+    finally:
+        process.stop_watching()
+
+
+def _score(
+    settings: EvaluateConfig, trained: DataSettings, folder: Path, output: Path, process: "Process"
+) -> dict[str, Any]:
     from uda.data.cache import cache_dir
     from uda.data.splits import load_test
     from uda.data.tokens import tokenize
     from uda.engine import export
     from uda.engine.evaluation import predict, score
-    from uda.engine.model import label_names, load_run_model, move, quiet_transformers
-    from uda.engine.process import Process
+    from uda.engine.model import label_names, load_run_model, move
 
-    quiet_transformers()
-    process = Process.start(settings.precision)
     model, tokenizer = load_run_model(folder / "model")
     names = label_names(model)
     data = replace(settings.data, cleaning=trained.cleaning) if settings.data is not None else trained
@@ -62,6 +81,7 @@ def _evaluate(settings: EvaluateConfig, trained: DataSettings, folder: Path, out
     run_directory.compare_rows(folder, list(rows.raw_hash), own=settings.data is None)
     pairs = list(rows.text_pair) if "text_pair" in rows else None
     store = tokenize(list(rows.text), tokenizer, trained.max_length, trained.truncation, cache_dir(), pairs)
+    process.meet()  # tokenizing may take any time
     probs = predict(move(model, process.device), store, tokenizer.pad_token_id, settings.batch_size, process)
     scores = score(probs, rows.label.to_numpy(), names)
     content = {
@@ -97,7 +117,8 @@ def show(scores: dict[str, Any]) -> None:
 def job(cfg: DictConfig) -> float:
     """One job of the command line."""
     scores = run(cfg)
-    show(scores)
+    if cli.rank() == 0:
+        show(scores)
     return float(scores["accuracy"])
 
 

@@ -20,6 +20,7 @@ from uda.engine.evaluation import predict, score
 from uda.engine.plots import reliability_figure, to_image
 from uda.engine.progress import Progress
 from uda.engine.settings import Calibration, Pooling, Select
+from uda.engine.sharding import load_weights, whole_model
 from uda.engine.tracking import write_hparams, write_image
 from uda.engine.training import Training, supervised_steps
 from uda.files import write_aside
@@ -83,9 +84,10 @@ def finish(
         "num_processes": process.count,
         **export.environment(process.device),
     }
-    if process.is_main:
+    model = whole_model(training.models.student, keep=process.is_main)
+    if model is not None and process.is_main:
         card = model_card(_facts(settings, split, training.objective), selected, calibration)
-        export.export_model(folder / "model", training.models.student, tokenizer, card)
+        export.export_model(folder / "model", model, tokenizer, card)
         export.write_predictions(folder / "predictions.parquet", split.test, calibrated, names)
         panels = [("as trained", probs, labels)]
         if method is not Calibration.none:
@@ -150,7 +152,7 @@ def _select(
         best = next(entry for entry in progress.evaluations if entry["step"] == progress.best_step)
     elif progress.best_step != progress.step:
         final_weights = {name: value.clone() for name, value in student.state_dict().items()}
-        student.load_state_dict(progress.best_weights)
+        load_weights(student, progress.best_weights)
         best_probs = predict_test()
         best = test_scores(best_probs, progress.best_step)
         if select_best:

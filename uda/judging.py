@@ -6,12 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
-from uda import config, run_directory
 from uda.data.settings import Cleaning, DataSettings
 from uda.engine.settings import Precision
 from uda.errors import UserError
+from uda.stored import read_stored
 
 if TYPE_CHECKING:
     from uda.augmentation.agreement import LabelAgreement
@@ -25,7 +23,7 @@ def read_run(run: str) -> DataSettings:
     Raises UserError where the directory holds no finished run, or one of pairs of texts.
     """
     folder = Path(run).expanduser()
-    trained = config.read_train(DictConfig(run_directory.read_config(folder)))
+    trained = read_stored(folder)
     if not (folder / "model" / "config.json").is_file():
         raise UserError(
             f"run: expected a finished run with an exported model, found none in {folder / 'model'}. Give another run, "

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from omegaconf import DictConfig, OmegaConf
 
-from uda import cli, config, run_directory
+from uda import cli
 from uda.config import PredictConfig
 from uda.data.settings import DataSettings
 from uda.errors import UserError, did_you_mean, memory_told
 from uda.places import Places, opened_input, write_tables
+from uda.stored import read_stored
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,7 @@ def run(cfg: DictConfig) -> Summary:
     _check(settings)
     assert settings.run is not None
     folder = Path(settings.run)
-    trained = config.read_train(DictConfig(run_directory.read_config(folder)))
+    trained = read_stored(folder)
     memory = memory_told(f"No output was completed. Lower batch_size ({settings.batch_size} rows a pass).")
     with cli.signals_interrupt("; no output was completed"), memory, opened_input(settings.input) as stream:
         places = _places(settings, trained.data, stream)

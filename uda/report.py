@@ -1,5 +1,6 @@
 """`python -m uda.report`: many runs as one table, with intervals, differences to a baseline, curves and failures."""
 
+import logging
 import os
 import sys
 from dataclasses import dataclass
@@ -12,9 +13,13 @@ from uda import cli, config
 from uda.config import ReportConfig
 from uda.errors import UserError
 from uda.run_directory import FREE_KEYS
+from uda.stored import absent_keys
 
 if TYPE_CHECKING:
+    from uda.reporting.runs import Run
     from uda.reporting.summary import Summary
+
+log = logging.getLogger("uda.report")  # under `python -m` this module is called __main__
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ def run(cfg: DictConfig) -> Report:
             f"runs: expected a folder with run directories of uda.train at any depth, found none in {root}. Give "
             "another folder, such as runs=outputs/imdb."
         )
+    _warn_of_other_versions(runs)
     options = read_options(config.config_dir())
     summary = summarise(root, runs, settings.metric, settings.baseline, options, FREE_KEYS)
     contents = {"report.html": page(summary), "report.csv": runs_csv(summary), "report-groups.csv": groups_csv(summary)}
@@ -63,6 +69,19 @@ def run(cfg: DictConfig) -> Report:
             "elsewhere."
         ) from error
     return Report(summary, markdown(summary), [output / name for name in contents])
+
+
+def _warn_of_other_versions(runs: "list[Run]") -> None:
+    """Settings that only some runs have part them into groups."""
+    lacking = [set(absent_keys(run.settings)) - set(FREE_KEYS) for run in runs if run.settings]
+    if keys := sorted(set().union(*lacking)):
+        log.warning(
+            "%d of %d runs lack settings of this version of uda (%s): another version made them, and they stand in "
+            "groups of their own; train them again to compare them with the others",
+            sum(map(bool, lacking)),
+            len(runs),
+            ", ".join(keys),
+        )
 
 
 def _folder(settings: ReportConfig) -> Path:

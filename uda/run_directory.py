@@ -27,7 +27,12 @@ FREE_KEYS = (
 )
 # These it may change too: how memory is spent changes numbers by rounding and by other dropout masks alone, and the log
 # warns of it.
-_MEMORY_KEYS = ("train.micro_batch_size", "train.eval_batch_size", "train.gradient_checkpointing")
+_MEMORY_KEYS = (
+    *("train.micro_batch_size", "train.eval_batch_size", "train.gradient_checkpointing"),
+    "train.sharding",
+)
+_MAY_CHANGE = (*FREE_KEYS, *_MEMORY_KEYS)
+_TYPED = ("data", "model", "train")  # groups that have the same keys in every run of a version
 _LOCK = ".lock"
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that knows no locks
 # metrics.json first: it says that the rest is there.
@@ -83,9 +88,25 @@ def read_config(folder: Path) -> dict[str, Any]:
     return content
 
 
+def of_another_version(folder: Path, absent: list[str]) -> str:
+    """What to say of a run whose config lacks keys that this version has."""
+    more = f" and {len(absent) - _NAMED} more" if len(absent) > _NAMED else ""
+    return (
+        f"Expected the run in {folder} to have the settings of this version of uda, found a config.yaml without "
+        f"{', '.join(absent[:_NAMED])}{more}: another version made it. Use that version, or train again with this one."
+    )
+
+
 def refuse_other_config(folder: Path, wanted: dict[str, Any]) -> None:
     """A run goes on with the config that it began with, or not at all; only free and memory keys may change."""
-    found, expected = _flat(read_config(folder)), _flat(wanted)
+    content = read_config(folder)
+    absent = [f"{group}.{key}" for group in _TYPED for key in wanted[group] if key not in (content.get(group) or {})]
+    if absent := [key for key in absent if key not in _MAY_CHANGE]:
+        raise TakenError(
+            f"{of_another_version(folder, absent)} Or set train.overwrite=true to start anew, or hydra.run.dir=DIR to "
+            "write elsewhere."
+        )
+    found, expected = _flat(content), _flat(wanted)
     if keys := _other_keys(found, expected):
         shown = ", ".join(f"{key} ({found.get(key)!r} there, {expected.get(key)!r} now)" for key in keys[:_NAMED])
         more = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
@@ -96,8 +117,7 @@ def refuse_other_config(folder: Path, wanted: dict[str, Any]) -> None:
 
 
 def _other_keys(found: dict[str, Any], expected: dict[str, Any]) -> list[str]:
-    may_change = (*FREE_KEYS, *_MEMORY_KEYS)
-    keys = [key for key in {**found, **expected} if key not in may_change and found.get(key) != expected.get(key)]
+    keys = [key for key in {**found, **expected} if key not in _MAY_CHANGE and found.get(key) != expected.get(key)]
     return [key for key in keys if key not in _CHOSEN or expected.get(key) is not None]
 
 

@@ -5,8 +5,8 @@ import logging
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from uda.commands import python, shorter
 from uda.config import TrainConfig
 from uda.errors import memory_told
 from uda.files import unwritable
+from uda.launches import losses_told
 
 if TYPE_CHECKING:
     from uda.engine.process import Process
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 _MEMORY = (
     "The last checkpoint stays: the same command goes on from it with hydra.run.dir={} and "
     "train.gradient_checkpointing=true, a lower train.micro_batch_size (rows a pass, no fewer than the labelled ones "
-    "of a step) or a lower train.eval_batch_size. A lower data.max_length or a smaller encoder make it another run."
+    "of a step), a lower train.eval_batch_size or, by several processes, train.sharding=full. A lower data.max_length "
+    "or a smaller encoder make it another run."
 )
 
 log = logging.getLogger("uda.train")  # under `python -m` this module is called __main__
@@ -67,7 +69,8 @@ def run(cfg: DictConfig) -> Result:
     from uda.engine.process import Process
 
     started = time.monotonic()
-    with _losses_told(settings, folder):
+    what_next = f"the same command goes on from the last checkpoint in {folder / 'checkpoints'}"
+    with losses_told(settings.train.process_timeout, "train.process_timeout", what_next):
         process = Process.start(settings.train.precision, settings.train.process_timeout)
         try:
             build.check_processes(settings, process)
@@ -78,24 +81,6 @@ def run(cfg: DictConfig) -> Result:
                     return stored or _train(settings, resolved, folder, process, log_to, started)
         finally:
             process.stop_watching()
-
-
-@contextmanager
-def _losses_told(settings: TrainConfig, folder: Path) -> Iterator[None]:
-    """Where torch fails because another process is gone, that is what is said."""
-    from uda.engine.watch import lost_another
-
-    try:
-        yield
-    except RuntimeError as error:
-        if (reason := lost_another(error)) is None:
-            raise
-        raise cli.Interrupted(
-            "another process is gone, or has not answered within "
-            f"train.process_timeout={settings.train.process_timeout:g} seconds ({reason}); the same command goes on "
-            f"from the last checkpoint in {folder / 'checkpoints'}",
-            1,
-        ) from error
 
 
 def _stored(settings: TrainConfig, resolved: dict[str, Any], folder: Path) -> Result | None:

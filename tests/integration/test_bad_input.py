@@ -16,9 +16,11 @@ from hydra.core.hydra_config import HydraConfig
 from safetensors.torch import load_file, save_file
 
 import uda.train
-from uda import cli, packages
-from uda.config import TrainConfig, compose
+from uda import build, cli, packages
+from uda.config import TrainConfig, compose, read_train
 from uda.engine import training
+from uda.engine.process import Process
+from uda.engine.settings import Precision
 from uda.errors import UserError
 
 SET = "Set {} to such a value"
@@ -191,6 +193,12 @@ BAD: dict[str, tuple[str, str, str, str]] = {  # name: overrides, expected, foun
         "found model.pooling=head",
         "Set model.pooling=mean, or data.label_descriptions=null.",
     ),
+    "compiled in parts": (
+        "train.sharding=full train.compile=inductor",
+        "train.sharding=full: expected passes that are not compiled",
+        "found train.compile=inductor",
+        "Set train.compile=null, or train.sharding=none",
+    ),
     "memory that nobody needs": (
         "objective=uda objective.prefill_rows=5",
         "objective.prefill_rows: expected at most objective.memory_rows (512), and 0 where neither",
@@ -317,6 +325,12 @@ def test_settings_that_do_not_fit_each_other(refusal, tiny) -> None:
         (["data.max_length=80"], "data.max_length: expected at most the 64 positions of the encoder, found 80"),
     ):
         assert message in refusal([*tiny, *overrides])
+
+
+def test_shards_of_one_process_are_warned_of(caplog) -> None:
+    settings = read_train(compose("train", ["+experiment=imdb", "train.sharding=full"]))
+    build.check_processes(settings, Process.start(Precision.fp32))
+    assert caplog.messages == ["train.sharding=full has no effect: there is one process"]
 
 
 def test_a_loss_that_is_no_sum_over_rows_refuses_micro_batches(refusal, tiny, monkeypatch) -> None:

@@ -1,5 +1,6 @@
 """`uda.evaluate`: the run's own test rows, other data, and the pipeline's probabilities."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 import uda.evaluate
 import uda.train
 from uda.config import compose
+from uda.engine import evaluation
+from uda.engine.process import Process
 from uda.errors import UserError
 
 
@@ -143,3 +146,29 @@ def test_changed_rows_are_no_longer_the_runs_own(trained, tmp_path, caplog) -> N
     overrides = [f"run={run}", f"output={tmp_path}/o", "data=files", f"data.test={folder}/train.csv"]
     uda.evaluate.run(compose("evaluate", overrides))
     assert "4 of the 12 test rows are among the run's labelled rows: the score is too good" in caplog.text
+
+
+def test_several_processes_watch_each_other(trained, tmp_path, monkeypatch) -> None:
+    """As those of `uda.train` do, whose watch is tested with real processes; the watch ends with the evaluation."""
+    run, _ = trained
+    start, seen = Process.start, []
+
+    class Watch:
+        def wait_for_all(self) -> None:
+            seen.append("meet")
+
+        def stop(self) -> None:
+            seen.append("stop")
+
+    def watched(precision, timeout=None):
+        seen.append(timeout)
+        return dataclasses.replace(start(precision), watch=Watch())
+
+    monkeypatch.setattr(Process, "start", watched)
+    uda.evaluate.run(compose("evaluate", [f"run={run}", f"output={tmp_path}", "process_timeout=7"]))
+    assert seen == [7, "meet", "meet", "stop", "stop"]
+    monkeypatch.setattr(evaluation, "predict", None)
+    seen.clear()
+    with pytest.raises(TypeError):
+        uda.evaluate.run(compose("evaluate", [f"run={run}", f"output={tmp_path}"]))
+    assert seen == [600, "meet", "stop"]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from uda.engine.export import environment
 from uda.engine.process import Process
+from uda.engine.sharding import part_of
 from uda.errors import UserError
 from uda.files import remove, write_aside
 from uda.packages import file_sha256
@@ -127,9 +128,10 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> Tensors:
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: Tensors) -> None:
-    """Put back what `optimizer_tensors` gave."""
+    """Put back what `optimizer_tensors` gave, gathered."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         number, key = name.split(".", 1)
-        state.setdefault(int(number), {})[key] = value
+        state.setdefault(int(number), {})[key] = part_of(value, parameters[int(number)])
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

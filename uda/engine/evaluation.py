@@ -11,11 +11,12 @@ from uda.data.batches import Tokens, pad_stored
 from uda.data.tokens import TokenStore
 from uda.engine.model import logits_of
 from uda.engine.process import Process
+from uda.engine.sharding import is_sharded
 
 NUM_ECE_BINS = 15
 
 
-@torch.inference_mode()
+@torch.no_grad()  # a model in shards cannot learn from what it gathered in inference mode
 def probabilities(model: nn.Module, tokens: Tokens, process: Process) -> np.ndarray:
     """The probabilities [N, K], float32, of one padded block: dropout off."""
     was_training = model.training
@@ -35,6 +36,8 @@ def predict(model: PreTrainedModel, store: TokenStore, pad_id: int, batch_size: 
     batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
     mine = batches[process.rank :: process.count]
     parts = [probabilities(model, pad_stored([(store, row) for row in rows], pad_id), process) for rows in mine]
+    if is_sharded(model) and len(mine) < len(batches[:: process.count]):  # the others' last pass needs this one
+        probabilities(model, pad_stored([(store, order[-1])], pad_id), process)
     num_classes = int(model.config.num_labels or 0)
     probs = np.concatenate(parts) if parts else np.zeros((0, num_classes), dtype=np.float32)
     rows = np.concatenate(mine) if mine else np.zeros(0, dtype=np.int64)

@@ -1,5 +1,6 @@
 """This process among all processes: device, precision, collectives, seeds."""
 
+import os
 import warnings
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from uda.engine.settings import Precision
 from uda.engine.watch import Watch
+from uda.errors import UserError
 from uda.hardware import multiplies_bf16
 from uda.objectives.base import Context
 
@@ -32,6 +34,17 @@ class _SumOverProcesses(torch.autograd.Function):
         return _SumOverProcesses.apply(gradient)
 
 
+def _refuse_accelerates_sharding() -> None:
+    """There is one way to shard, ours: Accelerate's own is DDP on a CPU, without a word."""
+    asked = os.environ.get("ACCELERATE_USE_FSDP", "false")
+    if asked.lower() not in ("false", "0", ""):
+        raise UserError(
+            f"Expected sharding to be asked for by train.sharding=full, found a launch with Accelerate's own "
+            f"(ACCELERATE_USE_FSDP={asked}, as its config files with distributed_type: FSDP set it). Launch with "
+            "distributed_type: MULTI_GPU, as scripts/accelerate/fsdp.yaml has it, and set train.sharding=full."
+        )
+
+
 @dataclass(frozen=True)
 class Process:
     """Accelerate's view of this process, and what the engine asks of it. watch: of the others, where there are any."""
@@ -46,6 +59,7 @@ class Process:
 
         timeout: seconds after which another process that does not answer is given up; None: torch's own, and no watch.
         """
+        _refuse_accelerates_sharding()
         AcceleratorState._reset_state()
         PartialState._reset_state()
         if precision is Precision.auto:

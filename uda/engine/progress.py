@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from uda.engine.checkpoints import (
     warn_of_other_conditions,
 )
 from uda.engine.collapse import CollapseGuard
+from uda.engine.sharding import gathered, load_weights
 from uda.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_SPEND_MEMORY = ("micro_batch_size", "eval_batch_size", "gradient_checkpointing")
+_SPEND_MEMORY = ("micro_batch_size", "eval_batch_size", "gradient_checkpointing", "sharding")
 
 
 @dataclass
@@ -50,15 +52,16 @@ def save_progress(run: "Training", progress: Progress, optimizer: torch.optim.Op
     """Write a checkpoint on the main process, of what all have seen."""
     guarded = guard.state(run.process)
     num_tokens = int(run.process.gather_rows(np.array([progress.num_tokens])).sum())
-    if not run.process.is_main:
-        return
-    parts = {
+    tensors = {
         "student": run.models.student.state_dict(),
         "teacher": run.models.teacher.state_dict() if run.models.teacher is not None else {},
         "objective": run.objective.state_dict(),
         "optimizer": optimizer_tensors(optimizer),
         "best": progress.best_weights,
     }
+    parts = {name: gathered(part, keep=run.process.is_main) for name, part in tensors.items()}
+    if not run.process.is_main:
+        return
     state = {
         "evaluations": progress.evaluations,
         "best_step": progress.best_step,
@@ -83,9 +86,9 @@ def restore_progress(run: "Training", guard: CollapseGuard) -> tuple[Progress, T
     if stored is None:
         return Progress(), {}
     parts, state = stored
-    run.models.student.load_state_dict(parts["student"])
+    load_weights(run.models.student, parts["student"])
     if run.models.teacher is not None:
-        run.models.teacher.load_state_dict(parts["teacher"])
+        load_weights(run.models.teacher, parts["teacher"])
     run.objective.load_state_dict(parts["objective"])
     log.info("resuming after step %d", state["step"])
     if not run.process.is_main:
@@ -97,5 +100,6 @@ def restore_progress(run: "Training", guard: CollapseGuard) -> tuple[Progress, T
 
 def _conditions(run: "Training") -> dict[str, Any]:
     """What the bits of a run depend on besides its data and what may not change in its config."""
-    spent = {f"train.{name}": getattr(run.settings, name) for name in _SPEND_MEMORY}
+    values = {f"train.{name}": getattr(run.settings, name) for name in _SPEND_MEMORY}
+    spent = {key: value.value if isinstance(value, Enum) else value for key, value in values.items()}
     return conditions(run.process) | spent

@@ -31,6 +31,13 @@ class Precision(Enum):
     fp32 = "fp32"
 
 
+class Sharding(Enum):
+    """How the models, their gradients and the optimiser's state lie on several processes."""
+
+    none = "none"  # whole on each
+    full = "full"  # each has a part of every tensor
+
+
 class Select(Enum):
     """Which weights are exported."""
 
@@ -82,6 +89,7 @@ class TrainSettings:
     precision: Precision
     compile: str | None
     gradient_checkpointing: bool
+    sharding: Sharding
     eval_every: float | None
     eval_batch_size: int
     checkpoint_every: int | None

@@ -1,5 +1,6 @@
 """One optimiser step's forward and backward passes: teacher, pseudo-labels, student on what is left."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from uda.data.batches import Batch, Tokens
 from uda.engine.attention import Kernels, attention
 from uda.engine.model import logits_of
 from uda.engine.process import Process
+from uda.engine.sharding import is_sharded
 from uda.objectives.base import Context, Objective, PseudoLabels, at_least_float32
 
 _ROWS_MULTIPLE, _LENGTH_MULTIPLE = 8, 64  # of the shapes of compiled passes
@@ -102,6 +104,8 @@ def run_step(
     view = batch.strong if objective.student_view == "strong" else batch.weak
     student_logits = []
     parts = list(_parts(len(batch.labeled), kept, micro_batch_size))
+    if is_sharded(models.student):
+        parts += [[]] * (process.highest(len(parts)) - len(parts))
     models.student.train()
     for number, rows in enumerate(parts):
         num_labeled = len(batch.labeled) if number == 0 else 0
@@ -109,7 +113,9 @@ def run_step(
         last = number == len(parts) - 1
         with nullcontext() if last else process.accelerator.no_sync(models.learning):
             with process.accelerator.autocast():  # one for all passes, so that they share what it casts
-                logits = logits_by_length(models, models.learning, inputs, outcome)
+                # A pass that only the other processes have rows for is made with a row that counts nothing.
+                passed = inputs if len(inputs) else batch.labeled.select([0])
+                logits = logits_by_length(models, models.learning, passed, outcome)[: len(inputs)]
             loss = objective.loss(
                 logits[:num_labeled],
                 batch.labels[:num_labeled],
@@ -160,10 +166,12 @@ def logits_by_length(models: Models, model: nn.Module, tokens: Tokens, outcome: 
     """The logits [N, K] of `model`, the learning or the teaching one, from passes over rows of like length, so that few
     slots are padding.
 
-    Which rows share a pass changes no logit but by rounding: padding is masked. Rows and lengths of compiled passes
-    are padded to multiples, since a model is compiled anew for each shape.
+    Which rows share a pass changes no logit but by rounding: padding is masked. A model in shards makes one pass, as
+    the other processes have rows of other lengths. Rows and lengths of compiled passes are padded to multiples, since a
+    model is compiled anew for each shape.
     """
-    blocks = length_blocks(tokens.lengths, _PASS_COST.get(tokens.ids.device.type, _PASS_COST["cuda"]))
+    pass_cost = _PASS_COST.get(tokens.ids.device.type, _PASS_COST["cuda"])
+    blocks = length_blocks(tokens.lengths, math.inf if is_sharded(models.student) else pass_cost)
     unwrapped = models.student if model is models.learning or models.teacher is None else models.teacher
     parts = []
     for rows in blocks:
@@ -182,7 +190,7 @@ def logits_by_length(models: Models, model: nn.Module, tokens: Tokens, outcome: 
     return logits[place.to(logits.device)]
 
 
-def length_blocks(lengths: Sequence[int], pass_cost: int) -> list[list[int]]:
+def length_blocks(lengths: Sequence[int], pass_cost: float) -> list[list[int]]:
     """The rows parted into blocks of like length, so that the slots of all, and a price for each block, are fewest.
 
     One block has the rows in their order; of more, each has them from the longest to the shortest.

@@ -19,6 +19,7 @@ from uda.engine.optimizer import learning_rate_factor, make_optimizer, steps_of
 from uda.engine.process import Process
 from uda.engine.progress import Progress, restore_progress, save_progress
 from uda.engine.settings import TrainSettings
+from uda.engine.sharding import is_sharded, whole
 from uda.engine.signals import Stop, noted_signals
 from uda.engine.step import Models, StepOutcome, label_rows, run_step
 from uda.engine.tracking import SamplePair, Tracker, Work
@@ -167,7 +168,7 @@ def evaluate(run: Training, progress: Progress, tracker: Tracker) -> None:
     if scores["accuracy"] > progress.best_accuracy:
         progress.best_accuracy, progress.best_step = scores["accuracy"], progress.step
         progress.best_weights = {
-            name: value.detach().cpu().clone() for name, value in run.models.student.state_dict().items()
+            name: whole(value.detach()).cpu().clone() for name, value in run.models.student.state_dict().items()
         }
     tracker.evaluation(progress.step, rows.role, scores, rows.labels, probs)
 
@@ -175,7 +176,7 @@ def evaluate(run: Training, progress: Progress, tracker: Tracker) -> None:
 def _probs(run: Training) -> np.ndarray:
     """The student's probabilities for the evaluation rows."""
     store, pad_id, size = run.evaluation.store, run.models.pad_id, run.settings.eval_batch_size
-    with torch.inference_mode(), run.models.attention(run.models.student):
+    with torch.no_grad(), run.models.attention(run.models.student):
         return predict(run.models.student, store, pad_id, size, run.process)
 
 
@@ -201,13 +202,13 @@ def _start_teaching(run: Training, step: int) -> None:
 
 def _show_samples(run: Training, step: int, tracker: Tracker) -> None:
     """The sample pairs with the answers of teacher and student as they are now."""
-    if not run.samples or not run.process.is_main:
+    if not run.samples or not (run.process.is_main or is_sharded(run.models.student)):
         return
     models, numbers = run.models, [pair.row for pair in run.samples]
     views = [
         pad_stored([(store, row) for row in numbers], models.pad_id) for store in (run.rows.weak, run.rows.strong[0])
     ]
-    with torch.inference_mode(), models.attention(models.student):
+    with torch.no_grad(), models.attention(models.student):
         teacher = probabilities(models.teacher or models.student, views[0], run.process)
         student = probabilities(models.student, views[1], run.process)
     tracker.samples(step, run.samples, teacher, student)
@@ -216,7 +217,7 @@ def _show_samples(run: Training, step: int, tracker: Tracker) -> None:
 def _clipped_norm(run: Training, outcome: StepOutcome, batch: Batch, step: int) -> float:
     """Clip the gradients; their norm before that. A loss, norm or teacher's answer that is not finite ends the run."""
     limit = run.settings.max_grad_norm
-    norm = torch.nn.utils.clip_grad_norm_(run.models.student.parameters(), math.inf if limit is None else limit)
+    norm = whole(torch.nn.utils.clip_grad_norm_(run.models.student.parameters(), math.inf if limit is None else limit))
     loss = outcome.metrics["loss/total"]
     finite = torch.isfinite(norm) & torch.isfinite(loss) & torch.isfinite(outcome.counts).all()
     gradient_norm: float

@@ -80,6 +80,11 @@ class Watch(threading.Thread):
             os._exit(_ENDED)
 
 
+def port_is_taken(error: RuntimeError) -> bool:
+    """Whether the error says that another program listens where the first process was to."""
+    return isinstance(error, dist.DistNetworkError) and "EADDRINUSE" in str(error)
+
+
 def lost_another(error: RuntimeError) -> str | None:
     """Why another process cannot be reached, in a line, if that is what the error says."""
     known = isinstance(error, dist.DistError) or any(part in str(error) for part in _GLOO)
