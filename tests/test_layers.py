@@ -43,6 +43,8 @@ CONFIG_READERS = {
     "augment.py",
     "evaluate.py",
     "predict.py",
+    "filter.py",
+    "row_files.py",
     "judging.py",
     "report.py",
 }
@@ -95,6 +97,7 @@ def test_every_public_name_says_what_it_is() -> None:
         "import uda.adapt",
         "import uda.evaluate",
         "import uda.predict",
+        "import uda.filter",
         "import uda.judging",
         "import uda.report",
         "from uda.config import compose",

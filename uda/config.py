@@ -67,8 +67,8 @@ class EvaluateConfig:
 
 
 @dataclass
-class PredictConfig:
-    """The config of `uda.predict`; `configs/predict.yaml` says what each key is."""
+class RowsConfig:
+    """What `uda.predict` and `uda.filter` share; `configs/rows.yaml` says what each key is."""
 
     run: str | None = MISSING
     input: str | None = MISSING
@@ -76,13 +76,33 @@ class PredictConfig:
     overwrite: bool = MISSING
     text_column: str | None = MISSING
     text_pair_column: str | None = MISSING
-    min_confidence: float | None = MISSING
     format: str | None = MISSING
     delimiter: str | None = MISSING
     encoding: str | None = MISSING
     header: bool | None = MISSING
     precision: Precision = MISSING
     batch_size: int = MISSING
+
+
+@dataclass
+class PredictConfig(RowsConfig):
+    """The config of `uda.predict`."""
+
+    min_confidence: float | None = MISSING
+
+
+@dataclass
+class FilterSettings:
+    """One field a config key; `configs/filter.yaml` says what each is."""
+
+    num_per_class: int | None
+
+
+@dataclass
+class FilterConfig(RowsConfig):
+    """The config of `uda.filter`."""
+
+    filter: FilterSettings = MISSING
 
 
 @dataclass
@@ -107,6 +127,7 @@ _SCHEMAS = {
     "adapt": AdaptConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
+    "filter": FilterConfig,
     "report": ReportConfig,
 }
 
