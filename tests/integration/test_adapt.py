@@ -305,7 +305,7 @@ def test_kill_and_sigterm_leave_no_trace(adapted: Path, overrides: list[str], tm
     """Real processes: one killed at its first checkpoint, one stopped by SIGTERM; the third ends as if alone."""
     environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
     folder = tmp_path / "run"
-    steps = ["adapt.num_steps=300", "adapt.eval_every=null"]
+    steps = ["adapt.num_steps=100", "adapt.eval_every=null"]
 
     def start(where: Path) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
@@ -315,7 +315,7 @@ def test_kill_and_sigterm_leave_no_trace(adapted: Path, overrides: list[str], tm
     def reached(number: int) -> bool:
         return any(int(path.name[5:]) >= number for path in (folder / "checkpoints").glob("step-*"))
 
-    for sent, number, code in ((signal.SIGKILL, 5, -9), (signal.SIGTERM, 60, 143)):
+    for sent, number, code in ((signal.SIGKILL, 5, -9), (signal.SIGTERM, 30, 143)):
         process = start(folder)
         while not reached(number):
             assert process.poll() is None
