@@ -45,8 +45,8 @@ _UNCHANGED = "uda.augmentation.none.NoAugmentation"
 _UNBALANCED = 1.5  # rows of the largest class for one of the smallest
 
 
-def check_processes(settings: TrainConfig, process: Process) -> None:
-    """Refuse what cannot be spread over several processes, or repeated in one."""
+def check_launch(settings: TrainConfig, process: Process, command: str) -> None:
+    """Refuse standard input that more than one is to read, and a sweep in a launch of several processes."""
     data = settings.data
     locations = [np.atleast_1d(where) for where in (data.labeled, data.unlabeled, data.test, data.dev)]
     if any("-" in where for where in locations) and (process.count > 1 or config.is_multirun()):
@@ -54,6 +54,25 @@ def check_processes(settings: TrainConfig, process: Process) -> None:
             "Expected files, which several processes and the jobs of a sweep can all read, found standard input (-). "
             "Write its rows to a file and name that."
         )
+    if process.count > 1 and config.is_multirun():
+        raise UserError(
+            "Expected a sweep in a single process, found a launch of several. Loop over launches instead: "
+            f"for seed in 0 1 2; do torchrun … -m uda.{command} seed=$seed; done"
+        )
+
+
+def check_shared(key: str, size: int | None, process: Process) -> None:
+    """Refuse a number of rows that the processes cannot share equally."""
+    if size is not None and size % process.count:
+        raise UserError(
+            f"{key}: expected a multiple of the number of processes ({process.count}), found {size}. "
+            f"Set {key} to such a number."
+        )
+
+
+def check_processes(settings: TrainConfig, process: Process) -> None:
+    """Refuse what cannot be spread over several processes, or repeated in one."""
+    check_launch(settings, process, "train")
     size = settings.train.micro_batch_size
     for key in ("batch_size", "supervised_batch_size"):
         rows = -(-(getattr(settings.train, key) or 0) // process.count)
@@ -62,22 +81,10 @@ def check_processes(settings: TrainConfig, process: Process) -> None:
                 f"train.micro_batch_size: expected room for the labelled rows, which stay together ({rows} a process "
                 f"by train.{key}), found {size}. Raise it, or lower train.{key}."
             )
-    if process.count == 1:
-        if settings.train.sharding is Sharding.full:
-            log.warning("train.sharding=full has no effect: there is one process")
-        return
-    if config.is_multirun():
-        raise UserError(
-            "Expected a sweep in a single process, found a launch of several. Loop over launches instead: "
-            "for seed in 0 1 2; do torchrun … -m uda.train seed=$seed; done"
-        )
+    if process.count == 1 and settings.train.sharding is Sharding.full:
+        log.warning("train.sharding=full has no effect: there is one process")
     for key in ("batch_size", "supervised_batch_size"):
-        size = getattr(settings.train, key)
-        if size is not None and size % process.count:
-            raise UserError(
-                f"train.{key}: expected a multiple of the number of processes ({process.count}), found {size}. "
-                f"Set train.{key} to such a number."
-            )
+        check_shared(f"train.{key}", getattr(settings.train, key), process)
 
 
 def check_split(settings: TrainConfig, split: Split, objective: Objective) -> None:

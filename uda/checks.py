@@ -1,6 +1,8 @@
 """What can be seen of a config without data: values out of range, combinations that cannot work."""
 
+import logging
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from uda.data.settings import DataSettings, Truncation
@@ -8,7 +10,9 @@ from uda.engine.settings import Pooling, Select, Sharding
 from uda.errors import UserError
 
 if TYPE_CHECKING:
-    from uda.config import TrainConfig
+    from uda.config import AdaptConfig, TrainConfig
+
+log = logging.getLogger(__name__)
 
 _HIGHEST_SEED = 2**63 - 1  # that torch takes
 
@@ -39,6 +43,19 @@ _LOWEST: dict[str, float] = {
     "train.calibration_folds": 2,
 }
 
+_LOWEST_ADAPT: dict[str, float] = {
+    "adapt.num_steps": 1,
+    "adapt.batch_size": 1,
+    "adapt.learning_rate": 0,
+    "adapt.warmup": 0,
+    "adapt.num_held_out": 1,
+    "adapt.eval_every": 1,
+}
+_TRAIN_OF_ADAPT = (
+    *("micro_batch_size", "schedule", "weight_decay", "max_grad_norm", "precision", "gradient_checkpointing"),
+    *("eval_batch_size", "checkpoint_every", "keep_checkpoints", "log_every", "process_timeout", "overwrite"),
+)
+
 
 def label_key(name: Any) -> str:
     """A label that is a key of the config, as rows have it: YAML's true and 1 are 'true' and '1'."""
@@ -67,12 +84,7 @@ def _descriptions(value: Any) -> dict[str, list[str]] | None:
 
 def check(config: "TrainConfig") -> None:
     """Refuse values out of range and combinations that cannot work, before any work starts."""
-    for key, lowest in _LOWEST.items():
-        value: Any = config
-        for part in key.split("."):
-            value = getattr(value, part)
-        if value is not None and not lowest <= value < math.inf:
-            raise UserError(f"{key}: expected at least {lowest}, found {value}. Set {key} to such a value.")
+    _check_lowest(config, _LOWEST)
     if config.seed > _HIGHEST_SEED:
         raise UserError(f"seed: expected at most {_HIGHEST_SEED}, found {config.seed}. Set seed to such a value.")
     if not config.name.strip():
@@ -117,6 +129,49 @@ def check(config: "TrainConfig") -> None:
         raise UserError(
             "train.select=best: expected evaluations to choose from, found train.eval_every=null. Set train.eval_every."
         )
+
+
+def check_adapt(config: "AdaptConfig", overrides: Sequence[str]) -> None:
+    """Refuse values of `adapt` out of range, and overrides of `train` that adaptation makes nothing of."""
+    _check_lowest(config, _LOWEST_ADAPT)
+    adapt = config.adapt
+    if not 0 < adapt.mask_share < 1:
+        raise UserError(
+            f"adapt.mask_share: expected a share above 0 and below 1, found {adapt.mask_share:g}. Set "
+            "adapt.mask_share=0.15."
+        )
+    if adapt.learning_rate == 0:
+        raise UserError("adapt.learning_rate: expected a rate above 0, found 0. Set adapt.learning_rate=5e-5.")
+    if (adapt.warmup > 1 and adapt.warmup % 1) or adapt.warmup >= max(adapt.num_steps, 1):
+        raise UserError(
+            f"adapt.warmup: expected fewer whole steps than adapt.num_steps={adapt.num_steps}, or below 1 a share of "
+            f"them, found {adapt.warmup:g}. Correct it."
+        )
+    if config.train.compile is not None:
+        raise UserError(
+            f"train.compile: expected null, since uda.adapt compiles no passes, found {config.train.compile}. Leave "
+            "it out."
+        )
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        name = key.removeprefix("train.")
+        if key.startswith("train.") and name not in _TRAIN_OF_ADAPT:
+            own = f"Set adapt.{name}, or leave" if hasattr(adapt, name) else "Leave"
+            raise UserError(
+                f"{key}: expected a setting that uda.adapt reads (adapt.* and train.{', '.join(_TRAIN_OF_ADAPT)}), "
+                f"found {key}, which is for the training after it. {own} it out."
+            )
+        if key.partition(".")[0] in ("objective", "augment"):
+            log.warning("%s has no effect on adaptation", override)
+
+
+def _check_lowest(config: Any, table: dict[str, float]) -> None:
+    for key, lowest in table.items():
+        value: Any = config
+        for part in key.split("."):
+            value = getattr(value, part)
+        if value is not None and not lowest <= value < math.inf:
+            raise UserError(f"{key}: expected at least {lowest}, found {value}. Set {key} to such a value.")
 
 
 def _check_augment(node: dict[str, Any]) -> None:

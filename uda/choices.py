@@ -62,6 +62,33 @@ def choose(
         str(settings.augment["_target_"]).rsplit(".", 1)[-1],
         type(objective).__name__,
     )
+    choose_length(settings, resolved, split, tokenizer, positions, device)
+    if settings.train.num_steps is None:
+        rows = {"labeled": len(split.labeled), "unlabeled": len(split.unlabeled)}
+        if objective.teacher_rows == "none":
+            rows["unlabeled"] = 0
+        train = settings.train
+        steps, reason = num_steps(
+            rows["labeled"],
+            rows["unlabeled"],
+            train.batch_size,
+            train.batch_size * train.unlabeled_ratio,
+            settings.data.max_length,
+            device,
+        )
+        settings.train.num_steps = resolved["train"]["num_steps"] = steps
+        log.info("chose train.num_steps=%d: %s", steps, reason)
+
+
+def choose_length(
+    settings: TrainConfig,
+    resolved: dict[str, Any],
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    positions: int | None,
+    device: str,
+) -> None:
+    """The same of the text length alone; warns of a tokenizer that is not made for the texts."""
     lengths = text_lengths(_sample(split), tokenizer)
     if lengths.unknown_share > _UNKNOWN_SHARE:
         log.warning(
@@ -81,21 +108,6 @@ def choose(
         length, reason = max_length(lengths.counts, positions, device)
         settings.data.max_length = resolved["data"]["max_length"] = length
         log.info("chose data.max_length=%d: %s", length, reason)
-    if settings.train.num_steps is None:
-        rows = {"labeled": len(split.labeled), "unlabeled": len(split.unlabeled)}
-        if objective.teacher_rows == "none":
-            rows["unlabeled"] = 0
-        train = settings.train
-        steps, reason = num_steps(
-            rows["labeled"],
-            rows["unlabeled"],
-            train.batch_size,
-            train.batch_size * train.unlabeled_ratio,
-            settings.data.max_length,
-            device,
-        )
-        settings.train.num_steps = resolved["train"]["num_steps"] = steps
-        log.info("chose train.num_steps=%d: %s", steps, reason)
 
 
 def _sample(split: Split) -> list[str]:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from uda import overrides, run_directory, sweeps
-from uda.config import TrainConfig, config_dir, is_multirun, register
+from uda.config import AdaptConfig, TrainConfig, config_dir, is_multirun, register
 from uda.errors import UserError
 from uda.files import remove_empty
 from uda.sweeps import Outcome, Sweep
@@ -82,7 +82,8 @@ def _guarded(
         if not logging.getLogger().handlers:  # the process is a launcher's
             log_to_stderr()
         folder = Path(HydraConfig.get().runtime.output_dir)
-        noted = run_directory.failure_noted(folder, is_multirun()) if schema is TrainConfig else nullcontext()
+        keeps_notes = schema in (TrainConfig, AdaptConfig)
+        noted = run_directory.failure_noted(folder, is_multirun()) if keeps_notes else nullcontext()
         try:
             with noted:
                 value = job(cfg)

@@ -14,9 +14,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 
-from uda.checks import check
+from uda.checks import check, check_adapt
 from uda.data.settings import DataSettings
-from uda.engine.settings import ModelSettings, Precision, TrainSettings
+from uda.engine.settings import AdaptSettings, ModelSettings, Precision, TrainSettings
 from uda.errors import UserError
 from uda.run_directory import FREE_KEYS
 
@@ -49,6 +49,13 @@ class AugmentConfig(TrainConfig):
 
 
 @dataclass
+class AdaptConfig(TrainConfig):
+    """The config of `uda.adapt`: that of the training that it is for, and `configs/adapt.yaml`'s own keys."""
+
+    adapt: AdaptSettings = MISSING
+
+
+@dataclass
 class EvaluateConfig:
     """The config of `uda.evaluate`."""
 
@@ -61,8 +68,8 @@ class EvaluateConfig:
 
 
 @dataclass
-class PredictConfig:
-    """The config of `uda.predict`; `configs/predict.yaml` says what each key is."""
+class RowsConfig:
+    """What `uda.predict` and `uda.filter` share; `configs/rows.yaml` says what each key is."""
 
     run: str | None = MISSING
     input: str | None = MISSING
@@ -70,13 +77,33 @@ class PredictConfig:
     overwrite: bool = MISSING
     text_column: str | None = MISSING
     text_pair_column: str | None = MISSING
-    min_confidence: float | None = MISSING
     format: str | None = MISSING
     delimiter: str | None = MISSING
     encoding: str | None = MISSING
     header: bool | None = MISSING
     precision: Precision = MISSING
     batch_size: int = MISSING
+
+
+@dataclass
+class PredictConfig(RowsConfig):
+    """The config of `uda.predict`."""
+
+    min_confidence: float | None = MISSING
+
+
+@dataclass
+class FilterSettings:
+    """One field a config key; `configs/filter.yaml` says what each is."""
+
+    num_per_class: int | None
+
+
+@dataclass
+class FilterConfig(RowsConfig):
+    """The config of `uda.filter`."""
+
+    filter: FilterSettings = MISSING
 
 
 @dataclass
@@ -98,8 +125,10 @@ def config_dir() -> Path:
 _SCHEMAS = {
     "train": TrainConfig,
     "augment": AugmentConfig,
+    "adapt": AdaptConfig,
     "evaluate": EvaluateConfig,
     "predict": PredictConfig,
+    "filter": FilterConfig,
     "report": ReportConfig,
 }
 
@@ -116,8 +145,8 @@ def register(command: str) -> None:
 def compose(command: str, overrides: list[str]) -> DictConfig:
     """The config that a command line with these overrides would give, for use from Python.
 
-    For `train` and `augment` its `run_dir` is the directory that the command line would use; `hydra.run.dir=DIR` sets
-    it.
+    For commands that have a run directory its `run_dir` is the one that the command line would use;
+    `hydra.run.dir=DIR` sets it.
     """
     register(command)
     with initialize_config_dir(str(config_dir().resolve()), version_base="1.3"):
@@ -157,33 +186,18 @@ def run_dir(config: TrainConfig) -> Path:
 
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """The config as plain values, enums by name; without what does not change the run's numbers."""
-    plain: dict[str, Any] = _plain(OmegaConf.to_container(cfg, resolve=True))
-    plain.pop("run_dir", None)
-    plain["train"]["overwrite"] = False
-    return plain
+    content: dict[str, Any] = plain(OmegaConf.to_container(cfg, resolve=True))
+    content.pop("run_dir", None)
+    content["train"]["overwrite"] = False
+    return content
 
 
-def hparams(config: TrainConfig) -> dict[str, Any]:
-    """The settings that runs of a sweep are compared by: dotted keys, classes and enums by name; None: it has none.
-
-    Each run names those settings that only some objectives have, since TensorBoard takes the columns from one run.
-    """
-    shown: dict[str, Any] = {"seed": config.seed, **dict.fromkeys(_COMPARED_OBJECTIVE)}
-    for group in ("objective", "augment"):
-        node = getattr(config, group)
-        shown[group] = node["_target_"].split(".")[-1]
-        shown |= {f"{group}.{key}": value for key, value in node.items() if f"{group}.{key}" in shown}
-    for key in _COMPARED:
-        shown[key] = _plain(getattr(getattr(config, key.split(".")[0]), key.split(".")[1]))
-    shown["data.label_descriptions"] = config.data.label_descriptions is not None
-    return shown
-
-
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value of the typed config as JSON has it, enums by name."""
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return getattr(value, "name", value)
 
 
@@ -217,7 +231,19 @@ def read_augment(cfg: DictConfig) -> AugmentConfig:
     return _read(cfg, AugmentConfig)
 
 
+def read_adapt(cfg: DictConfig) -> AdaptConfig:
+    """The same of `uda.adapt`."""
+    typed = _read(cfg, AdaptConfig)
+    check_adapt(typed, job_overrides())
+    return typed
+
+
 def _read(cfg: DictConfig, schema: type[Config]) -> Config:
+    if "adapt" in cfg and schema is not AdaptConfig:
+        raise UserError(
+            "Expected a run of uda.train, found one of uda.adapt, which has no classes. Train from its model: "
+            "python -m uda.train model.name_or_path=RUN/model, with the other overrides that it was adapted by."
+        )
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise UserError(
@@ -228,23 +254,3 @@ def _read(cfg: DictConfig, schema: type[Config]) -> Config:
     assert isinstance(typed, schema)
     check(typed)
     return typed
-
-
-_COMPARED = (
-    "data.num_labeled",
-    "data.seed",
-    "model.name_or_path",
-    "train.num_steps",
-    "train.batch_size",
-    "train.unlabeled_ratio",
-    "train.learning_rate",
-)
-_COMPARED_OBJECTIVE = (
-    "objective.temperature",
-    "objective.threshold",
-    "objective.tsa",
-    "objective.coefficient",
-    "objective.supervised_steps",
-    "objective.alignment",
-    "objective.kept_share",
-)

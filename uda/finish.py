@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from uda import build, calibrate, config
+from uda import build, calibrate
 from uda.config import TrainConfig
 from uda.data.settings import DataSettings
 from uda.data.splits import Split
@@ -17,6 +17,7 @@ from uda.engine import export
 from uda.engine.calibration import divide_logits, scaled
 from uda.engine.card import CardFacts, model_card
 from uda.engine.evaluation import predict, score
+from uda.engine.model import encoder_name, own_folder
 from uda.engine.plots import reliability_figure, to_image
 from uda.engine.progress import Progress
 from uda.engine.settings import Calibration, Pooling, Select
@@ -24,6 +25,7 @@ from uda.engine.sharding import load_weights, whole_model
 from uda.engine.tracking import write_hparams, write_image
 from uda.engine.training import Training, supervised_steps
 from uda.files import write_aside
+from uda.hparams import hparams
 from uda.objectives.base import Objective
 
 log = logging.getLogger(__name__)
@@ -95,7 +97,7 @@ def finish(
         figure = reliability_figure(panels)
         write_aside(folder / "reliability.png", lambda aside: figure.savefig(aside, format="png"))
         write_image(folder / "tensorboard", "calibration/reliability", to_image(figure), settings.train.num_steps)
-        write_hparams(folder / "tensorboard", config.hparams(settings), selected)
+        write_hparams(folder / "tensorboard", hparams(settings), selected)
         export.write_json(folder / "metrics.json", metrics)
         shutil.rmtree(folder / "calibration", ignore_errors=True)
     return metrics
@@ -165,17 +167,16 @@ def _select(
 
 def _facts(settings: TrainConfig, split: Split, objective: Objective) -> CardFacts:
     data, model = settings.data, settings.model
-    folder = Path(model.package or model.name_or_path).expanduser()
-    on_hub = model.package is None and not folder.is_dir()
+    on_hub = model.package is None and own_folder(model) is None
     counts = np.bincount(split.labeled.label, minlength=len(split.label_names))
-    labeled = _source(data, data.labeled)
+    labeled = source_name(data, data.labeled)
     return CardFacts(
         label_names=split.label_names,
-        encoder=model.name_or_path if on_hub else folder.resolve().name,
+        encoder=encoder_name(model),
         base_model=model.name_or_path if on_hub else None,
         labeled_data=labeled,
-        unlabeled_data=labeled if data.unlabeled is None else _source(data, data.unlabeled),
-        test_data=labeled if data.test is None else _source(data, data.test),
+        unlabeled_data=labeled if data.unlabeled is None else source_name(data, data.unlabeled),
+        test_data=labeled if data.test is None else source_name(data, data.test),
         held_out=_held_out(data) if data.test is None else None,
         counts=[int(count) for count in counts],
         num_unlabeled=0 if objective.teacher_rows == "none" else len(split.unlabeled),
@@ -196,6 +197,6 @@ def _held_out(data: DataSettings) -> str:
     return f"{drawn} of the labelled rows, which training did not see"
 
 
-def _source(data: DataSettings, location: Any) -> str:
+def source_name(data: DataSettings, location: Any) -> str:
     """What a person calls the rows of a location: the package, the data set of the hub, or the files."""
     return data.package or data.repository or ", ".join(Path(str(one)).name for one in np.atleast_1d(location))

@@ -46,6 +46,7 @@ _WRITTEN = (
     "reliability.png",
     "predictions.parquet",
     "train.log",
+    "adapt.log",
     "split.json",
     "config.yaml",
 )
@@ -56,7 +57,7 @@ _NAMED = 5  # keys that a message names
 _CHOSEN = ("data.max_length", "train.num_steps")
 _HEADER = """\
 # To repeat this run:
-# python -m uda.train --config-dir THIS_FOLDER --config-name config hydra.run.dir=NEW_FOLDER
+# python -m uda.{command} --config-dir THIS_FOLDER --config-name config hydra.run.dir=NEW_FOLDER
 """
 
 
@@ -70,10 +71,15 @@ def finished_metrics(folder: Path) -> dict[str, Any] | None:
 
 
 def refuse_finished(folder: Path, metrics: dict[str, Any]) -> None:
-    """Say that the run in the folder is finished, and what can be done."""
+    """Say that the run in the folder is finished, with what score, and what can be done."""
+    score = (
+        f"accuracy {100 * metrics['selected']['accuracy']:.2f} %"
+        if "selected" in metrics
+        else (f"perplexity {metrics['after']['perplexity']:.2f}")
+    )
     raise TakenError(
         f"Expected a run directory without a finished run, found one in {folder} "
-        f"(accuracy {100 * metrics['selected']['accuracy']:.2f} %). Set train.overwrite=true to start anew, or "
+        f"({score}). Set train.overwrite=true to start anew, or "
         "hydra.run.dir=DIR to write elsewhere."
     )
 
@@ -248,11 +254,13 @@ def has_checkpoint(folder: Path) -> bool:
     return any((folder / "checkpoints").glob("step-*"))
 
 
-def prepare(folder: Path, config: dict[str, Any], split: dict[str, Any], overwrite: bool) -> None:
+def prepare(
+    folder: Path, config: dict[str, Any], split: dict[str, Any], overwrite: bool, command: str = "train"
+) -> None:
     """Make the directory ready for a run that passed all its checks: emptied, new, or the same run's.
 
     overwrite: what is there goes, unless it is this very run, interrupted: a job that is started again by the same
-    command, as after a preemption, goes on.
+    command, as after a preemption, goes on. command: whose run it is.
     """
     if overwrite and not _is_begun(folder, config, split):
         for name in _WRITTEN:
@@ -269,8 +277,9 @@ def prepare(folder: Path, config: dict[str, Any], split: dict[str, Any], overwri
     remove(folder / _FAILED)
     for path in list(folder.glob(_NOT_FINITE)):  # written anew where it still holds
         path.unlink()
-    content = {"defaults": ["train_schema", "common", "_self_"], **config}
-    write_text(folder / "config.yaml", _HEADER + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    content = {"defaults": [f"{command}_schema", "common", "_self_"], **config}
+    header = _HEADER.format(command=command)
+    write_text(folder / "config.yaml", header + yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     write_text(folder / "split.json", json.dumps(split, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -1,6 +1,5 @@
 """`python -m uda.train`: train a text classifier from few labels and many unlabelled texts."""
 
-import errno
 import logging
 import shlex
 import sys
@@ -17,8 +16,7 @@ from uda import cli, config, instances, run_directory
 from uda.commands import python, shorter
 from uda.config import TrainConfig
 from uda.errors import memory_told
-from uda.files import unwritable
-from uda.launches import losses_told
+from uda.running import ends_told, started_process
 
 if TYPE_CHECKING:
     from uda.engine.process import Process
@@ -66,21 +64,15 @@ def run(cfg: DictConfig) -> Result:
         return stored
     instances.build_augmenter(settings.augment, lowercase=True)
     from uda import build
-    from uda.engine.process import Process
 
     started = time.monotonic()
-    what_next = f"the same command goes on from the last checkpoint in {folder / 'checkpoints'}"
-    with losses_told(settings.train.process_timeout, "train.process_timeout", what_next):
-        process = Process.start(settings.train.precision, settings.train.process_timeout)
-        try:
-            build.check_processes(settings, process)
-            with cli.log_kept() as log_to, run_directory.locked(folder) if process.is_main else nullcontext():
-                if process.is_main:
-                    stored = _stored(settings, resolved, folder)  # another process may have finished it just now
-                with memory_told(_MEMORY.format(folder)):
-                    return stored or _train(settings, resolved, folder, process, log_to, started)
-        finally:
-            process.stop_watching()
+    with started_process(settings.train, folder) as process:
+        build.check_processes(settings, process)
+        with cli.log_kept() as log_to, run_directory.locked(folder) if process.is_main else nullcontext():
+            if process.is_main:
+                stored = _stored(settings, resolved, folder)  # another process may have finished it just now
+            with memory_told(_MEMORY.format(folder)):
+                return stored or _train(settings, resolved, folder, process, log_to, started)
 
 
 def _stored(settings: TrainConfig, resolved: dict[str, Any], folder: Path) -> Result | None:
@@ -110,7 +102,6 @@ def _train(
     from uda import build, choices
     from uda.data.splits import load_split
     from uda.engine.model import model_location, quiet_transformers
-    from uda.engine.signals import Stop
     from uda.engine.tokenizer import encoder_positions, load_tokenizer
     from uda.engine.training import train
     from uda.finish import finish
@@ -145,17 +136,9 @@ def _train(
         process.device,
         setup_seconds,
     )
-    try:
+    with ends_told(folder):
         progress = train(training)
         metrics = finish(settings, split, training, progress, tokenizer, setup_seconds)
-    except Stop as stop:
-        raise cli.Interrupted(
-            f"{stop}; the same command goes on from the checkpoint in {folder / 'checkpoints'}", stop.exit_code
-        ) from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise unwritable(folder, error) from error
-        raise
     training.models.learning = training.models.student
     process.close()
     return Result(folder, metrics["final"], metrics["best"], metrics["selected"])

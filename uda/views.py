@@ -32,20 +32,30 @@ def make_views(rows: Rows, copies: Copies, tokenizer: PreTrainedTokenizerBase, d
 
     There is one empty store of copies where there are no rows.
     """
-
-    def tokens(chunks: Iterator[Chunk], content: str) -> TokenStore:
-        parts = [b"rows ", content.encode()]
-        return tokenize_chunks(chunks, rows.paired, parts, tokenizer, data.max_length, data.truncation, cache_dir())
-
-    names = ["text", "text_pair"][: 2 if rows.paired else 1]
-    originals = ((texts, pairs[0] if pairs else None) for texts, *pairs in rows.columns(names, CHUNK))
-    weak = tokens(originals, rows.content)
+    weak = original_tokens(rows, tokenizer, data)
     if not len(rows):
         return Views(weak, [weak], [])
-    strong = [tokens(copies.chunks(number), copies.content(number)) for number in range(copies.count)]
+    strong = [
+        _tokens(copies.chunks(number), rows.paired, copies.content(number), tokenizer, data)
+        for number in range(copies.count)
+    ]
     samples = _samples(rows, copies, data.truncation)
     copies.close()
     return Views(weak, strong, samples)
+
+
+def original_tokens(rows: Rows, tokenizer: PreTrainedTokenizerBase, data: DataSettings) -> TokenStore:
+    """Tokens of the rows as they are, from the cache or made now."""
+    names = ["text", "text_pair"][: 2 if rows.paired else 1]
+    originals = ((texts, pairs[0] if pairs else None) for texts, *pairs in rows.columns(names, CHUNK))
+    return _tokens(originals, rows.paired, rows.content, tokenizer, data)
+
+
+def _tokens(
+    chunks: Iterator[Chunk], paired: bool, content: str, tokenizer: PreTrainedTokenizerBase, data: DataSettings
+) -> TokenStore:
+    parts = [b"rows ", content.encode()]
+    return tokenize_chunks(chunks, paired, parts, tokenizer, data.max_length, data.truncation, cache_dir())
 
 
 def _samples(rows: Rows, copies: Copies, truncation: Truncation) -> list[SamplePair]:

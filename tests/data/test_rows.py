@@ -72,6 +72,10 @@ def test_rows_that_leave(tmp_path: Path, place: str) -> None:
     assert list(left.take([4, 0]).text) == [kept.text[9], kept.text[1]]
     assert left.raw_sha256() == sha256("".join(kept.raw_hash))
     assert list(left.head(2).text) == list(kept.text)[:2]
+    assert left.numbers_without(frame.folded[[1, 9]]).tolist() == [
+        number for number, text in enumerate(left.text) if text not in set(frame.text[[1, 9]])
+    ]
+    assert whole.numbers_without(frame.folded[[1, 9]]).tolist() == [0, *range(2, 9), 10]
     assert len(left.head(0)) == len(whole.without(frame.folded)) == 0
     assert list(whole.without(frame.folded).text) == []
 

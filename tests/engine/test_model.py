@@ -157,13 +157,13 @@ def test_a_folder_without_tokenizer_or_encoder_is_named(tiny_bert, tmp_path) -> 
 
 
 def test_a_dropout_that_the_encoder_lacks_is_refused(tmp_path) -> None:
-    from uda.engine.model import _set_dropout
+    from uda.engine.model import set_dropout
 
     class Config:
         model_type = "strange"
 
     with pytest.raises(UserError, match=r"model.dropout: expected an encoder with such a setting.*model.dropout=null"):
-        _set_dropout(Config(), ModelSettings("x", dropout=0.1))
+        set_dropout(Config(), ModelSettings("x", dropout=0.1))
 
 
 def test_evaluations_during_training_use_the_faster_attention(tiny, tmp_path, monkeypatch) -> None:

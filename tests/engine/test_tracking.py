@@ -21,6 +21,7 @@ from uda.engine.process import Process
 from uda.engine.settings import Precision
 from uda.engine.step import StepOutcome
 from uda.engine.tracking import SamplePair, Tracker, Work, as_cell, class_mix, tags, write_hparams
+from uda.hparams import hparams
 
 WORK = Work(PassCost(per_token=7.0, per_square=2.0), limit=100.0)
 ODD = [
@@ -121,7 +122,7 @@ def test_settings_are_read_back_and_stand_once(tmp_path: Path) -> None:
 def test_all_objectives_name_the_same_settings(tiny: list[str]) -> None:
     def named(objective: str) -> dict[str, object]:
         kept = [item for item in tiny if not item.startswith("objective.")]
-        return config.hparams(config.read_train(compose("train", [*kept, f"objective={objective}"])))
+        return hparams(config.read_train(compose("train", [*kept, f"objective={objective}"])))
 
     found = {name: named(name) for name in ("supervised", "uda", "uda_port", "uda_weak_start")}
     assert len({tuple(sorted(settings)) for settings in found.values()}) == 1

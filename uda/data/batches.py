@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from uda.data.tokens import RowLengths, TokenStore
+from uda.data.tokens import TokenStore
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,14 @@ class Batch:
         )
 
 
+class Lengths(Protocol):
+    """The number of tokens of each of N rows, looked up: an array, or what reads them where they lie."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: np.ndarray, /) -> Any: ...
+
+
 class RowStream:
     """An infinite, seeded stream of batches of rows: each row once an epoch, batches of like length.
 
@@ -131,7 +140,7 @@ class RowStream:
 
     _MAX_GROUP = 50
 
-    def __init__(self, lengths: np.ndarray | RowLengths, batch_size: int, seed: int, stream: int) -> None:
+    def __init__(self, lengths: Lengths, batch_size: int, seed: int, stream: int) -> None:
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
@@ -208,8 +217,8 @@ class StepSampler(Sampler[StepRows]):
 
     def __init__(
         self,
-        labeled_lengths: np.ndarray | RowLengths,
-        unlabeled_lengths: np.ndarray | RowLengths,
+        labeled_lengths: Lengths,
+        unlabeled_lengths: Lengths,
         phases: Sequence[Phase],
         seed: int,
         first_step: int = 0,

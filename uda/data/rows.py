@@ -105,15 +105,24 @@ class Rows:
 
     def without(self, folded: Iterable[str]) -> "Rows":
         """The rows with none of these hashes of texts, white space folded."""
-        hashes = pa.array([bytes.fromhex(value) for value in folded], _HASH)
-        gone = pc.is_in(self._table["folded"], value_set=hashes)
-        kept = np.concatenate([~chunk.to_numpy(zero_copy_only=False) for chunk in gone.chunks] or [np.zeros(0, bool)])
+        kept = self._is_without(folded)
         if self._chosen is not None:
             return Rows(self._table, self._digest, self._chosen[kept[self._chosen]], self._mapping)
         if kept.all():
             return self
         smallest = np.int32 if len(kept) <= np.iinfo(np.int32).max else np.int64
         return Rows(self._table, self._digest, np.arange(len(kept), dtype=smallest)[kept], self._mapping)
+
+    def numbers_without(self, folded: Iterable[str]) -> np.ndarray:
+        """The numbers of the rows that `without` keeps, ascending: four bytes each."""
+        kept = self._is_without(folded)
+        return np.flatnonzero(kept if self._chosen is None else kept[self._chosen]).astype(np.int32)
+
+    def _is_without(self, folded: Iterable[str]) -> np.ndarray:
+        """Whether each row of the table has none of these hashes."""
+        hashes = pa.array([bytes.fromhex(value) for value in folded], _HASH)
+        gone = pc.is_in(self._table["folded"], value_set=hashes)
+        return np.concatenate([~chunk.to_numpy(zero_copy_only=False) for chunk in gone.chunks] or [np.zeros(0, bool)])
 
     def raw_sha256(self) -> str:
         """SHA-256 over the hashes of the raw texts, each in hexadecimal digits, in order."""

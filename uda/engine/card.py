@@ -153,6 +153,49 @@ def _limits(facts: CardFacts, scores: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class AdaptedFacts:
+    """What the card of an adapted encoder tells. encoder, base_model: see `CardFacts`. data: where the texts are from.
+    before, after: perplexity on `num_held_out` held-out texts.
+    """
+
+    encoder: str
+    base_model: str | None
+    data: str
+    num_texts: int
+    num_steps: int
+    mask_share: float
+    whole_words: bool
+    num_held_out: int
+    before: float
+    after: float
+    new_head: bool
+    repeat: str
+
+
+def adapted_card(facts: AdaptedFacts) -> str:
+    """README.md of an adapted encoder's folder."""
+    data = ModelCardData(
+        library_name="transformers", pipeline_tag="fill-mask", tags=["uda", "fill-mask"], base_model=facts.base_model
+    )
+    unit = "words" if facts.whole_words else "tokens"
+    head = " The encoder came without a head for this task, so the first figure is that of a new one." * facts.new_head
+    sections = [
+        f"---\n{str(data.to_yaml()).strip()}\n---",
+        "# Encoder adapted to a domain",
+        f"The encoder {code(facts.encoder)}, trained by `uda` for {facts.num_steps} more steps as a masked language "
+        f"model ({100 * facts.mask_share:g} % of the {unit}) on {facts.num_texts} texts of {code(facts.data)}. "
+        f"Perplexity on the hidden tokens of {facts.num_held_out} texts that it was not trained on: "
+        f"{facts.before:.1f} before, {facts.after:.1f} after.{head}",
+        "## Use",
+        "It classifies nothing yet. Train a classifier from it, with the overrides that it was adapted by:\n\n```\n"
+        "python -m uda.train model.name_or_path=path/to/this/folder\n```",
+        "## Repeat",
+        f"With the `config.yaml` of the run directory that holds this folder:\n\n```\n{facts.repeat}\n```",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
 def code(text: str) -> str:
     """A text as code in Markdown and its tables: one line, nothing in it read as markup."""
     escaped = html.escape(" ".join(text.split()))

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -79,6 +80,18 @@ def load_checkpoint(folder: Path) -> tuple[dict[str, Tensors], dict[str, Any]] |
             "one from a copy, delete the folder to start anew, or set hydra.run.dir=DIR to write elsewhere."
         )
     return None
+
+
+def load_common_checkpoint(folder: Path, process: Process) -> tuple[dict[str, Tensors], dict[str, Any]] | None:
+    """What `load_checkpoint` gives, once all processes are known to have found the same one."""
+    stored = load_checkpoint(folder)
+    steps = process.gather_rows(np.array([0 if stored is None else stored[1]["step"]]))
+    if len(set(steps.tolist())) > 1:
+        raise UserError(
+            f"Expected all processes to find the same checkpoint in {folder}, found those of the steps "
+            f"{', '.join(map(str, steps))}. Put the run directory where all of them see it (hydra.run.dir=DIR)."
+        )
+    return stored
 
 
 def _sums(folder: Path) -> str:

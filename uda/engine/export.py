@@ -3,14 +3,16 @@
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from uda.files import write_aside, write_text
@@ -18,11 +20,20 @@ from uda.files import write_aside, write_text
 _PACKAGES = ("torch", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "hydra-core")
 
 
-def export_model(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, card: str) -> None:
-    """Weights, tokenizer, label names and card under `folder`, whole or as it was before."""
+def export_model(
+    folder: Path,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    card: str,
+    beside: Mapping[str, Tensor] = MappingProxyType({}),
+) -> None:
+    """Weights, tokenizer, label names and card under `folder`, whole or as it was before.
+
+    beside: weights that are saved with the model's own.
+    """
 
     def write(aside: Path) -> None:
-        model.save_pretrained(aside)
+        model.save_pretrained(aside, state_dict={**model.state_dict(), **beside})
         for weights in aside.glob("*.safetensors"):  # which are written for their owner alone
             weights.chmod((aside / "config.json").stat().st_mode)
         tokenizer.save_pretrained(aside)

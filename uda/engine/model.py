@@ -44,11 +44,10 @@ def quiet_transformers() -> None:
 
 def model_location(settings: ModelSettings) -> str:
     """A path or a hub name that `from_pretrained` takes; files of a pip package are checked."""
+    if (folder := own_folder(settings)) is not None:
+        return str(folder)
     if settings.package is None:
         name = settings.name_or_path
-        folder = Path(name).expanduser()
-        if name.strip() and folder.is_dir():
-            return str(folder)
         if not _HUB_NAME.fullmatch(name):
             raise UserError(
                 f"model.name_or_path: expected a folder made by save_pretrained or a name on the hub, found no folder "
@@ -56,6 +55,32 @@ def model_location(settings: ModelSettings) -> str:
             )
         return name
     return str(package_path(settings.package, settings.name_or_path, settings.sha256))
+
+
+def own_folder(settings: ModelSettings) -> Path | None:
+    """The folder that `name_or_path` names, if it does, rather than a name on the hub or a part of the pip package.
+
+    So an encoder of the package may be replaced, as by an adapted one, by `model.name_or_path` alone.
+    """
+    name = settings.name_or_path
+    folder = Path(name).expanduser()
+    if not name.strip() or not folder.is_dir():
+        return None
+    packaged = settings.package is not None and (
+        any(key.startswith(f"{name}/") for key in settings.sha256) or not (folder / "config.json").is_file()
+    )
+    return None if packaged else folder
+
+
+def encoder_name(settings: ModelSettings) -> str:
+    """What a person calls the encoder: its name on the hub, its pip package, or its folder (that of the run, of one
+    that a run exported).
+    """
+    folder = own_folder(settings)
+    if folder is None:
+        return settings.package or settings.name_or_path
+    folder = folder.resolve()
+    return f"{folder.parent.name}/model" if folder.name == "model" else folder.name
 
 
 def load_classifier(location: str, settings: ModelSettings, label_names: Sequence[str]) -> PreTrainedModel:
@@ -73,17 +98,17 @@ def load_classifier(location: str, settings: ModelSettings, label_names: Sequenc
     }
     try:
         config = AutoConfig.from_pretrained(location, **shared)
-        _set_dropout(config, settings)
+        set_dropout(config, settings)
         if settings.pooling is Pooling.head:
             for name, value in {**labels, "num_labels": len(label_names), "problem_type": None}.items():
                 setattr(config, name, value)
             model, report = AutoModelForSequenceClassification.from_pretrained(
                 location, config=config, ignore_mismatched_sizes=True, **loading
             )
-            _refuse_missing(location, report, f"{model.base_model_prefix}.")
+            refuse_missing(location, report, f"{model.base_model_prefix}.")
         else:
             encoder, report = AutoModel.from_pretrained(location, config=config, **loading)
-            _refuse_missing(location, report, "")
+            refuse_missing(location, report, "")
             model = _pooled(encoder, settings, labels)
     except LOADING_ERRORS as error:
         raise UserError(unreadable("an encoder", location, error)) from error
@@ -93,7 +118,7 @@ def load_classifier(location: str, settings: ModelSettings, label_names: Sequenc
     return model
 
 
-def _refuse_missing(location: str, report: dict[str, Any], prefix: str) -> None:
+def refuse_missing(location: str, report: dict[str, Any], prefix: str) -> None:
     """Refuse an encoder whose weights would in part be random; heads and poolers, which many lack, may be."""
     keys = {*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])}
     missing = sorted(key for key in keys if key.startswith(prefix) and "pooler" not in key)
@@ -133,7 +158,8 @@ def unreadable(what: str, location: str, error: Exception) -> str:
     )
 
 
-def _set_dropout(config: Any, settings: ModelSettings) -> None:
+def set_dropout(config: Any, settings: ModelSettings) -> None:
+    """Put the dropout that the user named into an encoder's config. Raises UserError where it has no such setting."""
     for key, value, names in (
         ("dropout", settings.dropout, _DROPOUT + _HEAD_DROPOUT),
         ("attention_dropout", settings.attention_dropout, _ATTENTION_DROPOUT),

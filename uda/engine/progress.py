@@ -11,14 +11,13 @@ import torch
 from uda.engine.checkpoints import (
     Tensors,
     conditions,
-    load_checkpoint,
+    load_common_checkpoint,
     optimizer_tensors,
     save_checkpoint,
     warn_of_other_conditions,
 )
 from uda.engine.collapse import CollapseGuard
 from uda.engine.sharding import gathered, load_weights
-from uda.errors import UserError
 
 if TYPE_CHECKING:
     from uda.engine.training import Training
@@ -76,13 +75,7 @@ def save_progress(run: "Training", progress: Progress, optimizer: torch.optim.Op
 
 def restore_progress(run: "Training", guard: CollapseGuard) -> tuple[Progress, Tensors]:
     """The progress of the newest checkpoint, and its optimiser's tensors; models and objective are put back."""
-    stored = load_checkpoint(run.folder / "checkpoints")
-    steps = run.process.gather_rows(np.array([0 if stored is None else stored[1]["step"]]))
-    if len(set(steps.tolist())) > 1:
-        raise UserError(
-            f"Expected all processes to find the same checkpoint in {run.folder / 'checkpoints'}, found those of the "
-            f"steps {', '.join(map(str, steps))}. Put the run directory where all of them see it (hydra.run.dir=DIR)."
-        )
+    stored = load_common_checkpoint(run.folder / "checkpoints", run.process)
     if stored is None:
         return Progress(), {}
     parts, state = stored

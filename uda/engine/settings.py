@@ -100,3 +100,17 @@ class TrainSettings:
     calibration: Calibration
     calibration_folds: int
     overwrite: bool
+
+
+@dataclass
+class AdaptSettings:
+    """One field a config key; values and their meaning: `configs/adapt.yaml`."""
+
+    num_steps: int
+    batch_size: int
+    learning_rate: float
+    warmup: float
+    mask_share: float
+    whole_words: bool
+    num_held_out: int
+    eval_every: int | None

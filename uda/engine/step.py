@@ -198,7 +198,7 @@ def length_blocks(lengths: Sequence[int], pass_cost: float) -> list[list[int]]:
     if len(lengths) * max(lengths, default=0) - sum(lengths) <= pass_cost:
         return [list(range(len(lengths)))]  # not even no padding at all would pay for a second one
     rows = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    best, first = [0], [0]  # of the rows up to each: the least cost, and where its last block begins
+    best, first = [0.0], [0]  # of the rows up to each: the least cost, and where its last block begins
     for end in range(1, len(rows) + 1):
         costs = [best[start] + (end - start) * lengths[rows[start]] + pass_cost for start in range(end)]
         best.append(min(costs))

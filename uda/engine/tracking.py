@@ -62,7 +62,7 @@ class Tracker:
         self.work = work
         self.num_steps = num_steps
         self.log_every = log_every
-        self.accuracy = ""
+        self.score = ""
         self._start_counting()
         self.writer: Any = None
         if process.is_main:
@@ -123,9 +123,19 @@ class Tracker:
             return
         for name in SCORES:
             self.writer.add_scalar(f"{role}/{name}", scores[name], step)
-        self.accuracy = f"{role} accuracy {100 * scores['accuracy']:.2f} %"
+        self.score = f"{role} accuracy {100 * scores['accuracy']:.2f} %"
         self._confusion(step, role, labels, probs)
-        log.info("step %d/%d: %s, NLL %.3f", step, self.num_steps, self.accuracy, scores["nll"])
+        log.info("step %d/%d: %s, NLL %.3f", step, self.num_steps, self.score, scores["nll"])
+
+    def held_out(self, step: int, loss: float, perplexity: float) -> None:
+        """Note a masked language model's loss (nats a hidden token) and perplexity on held-out texts."""
+        self._start_counting()
+        if not self.process.is_main:
+            return
+        self.writer.add_scalar("held_out/loss", loss, step)
+        self.writer.add_scalar("held_out/perplexity", perplexity, step)
+        self.score = f"held-out perplexity {perplexity:.2f}"
+        log.info("step %d/%d: %s", step, self.num_steps, self.score)
 
     def _start_counting(self) -> None:
         """Speed is that of the steps since then."""
@@ -140,7 +150,7 @@ class Tracker:
         if len(self.label_names) > MAX_CLASSES:
             return
         matrix = confusion_matrix(labels, probs.argmax(axis=1), labels=range(len(self.label_names)))
-        figure = confusion_figure(matrix, self.label_names, f"step {step}: {self.accuracy} of {len(labels)} rows")
+        figure = confusion_figure(matrix, self.label_names, f"step {step}: {self.score} of {len(labels)} rows")
         self.writer.add_image(f"{role}/confusion", to_image(figure), step, dataformats="HWC")
 
     def samples(self, step: int, pairs: Sequence[SamplePair], teacher: np.ndarray, student: np.ndarray) -> None:
@@ -182,6 +192,8 @@ class Tracker:
         """The step's values over all processes."""
         add = self.process.context(0.0).sum
         scalars = {name: float(add(value)) for name, value in sorted(outcome.metrics.items())}
+        if not len(outcome.counts):
+            return scalars
         rows, kept, confidence, agree, *mix = add(outcome.counts).tolist()
         if rows:
             scalars |= {"mask/mask_rate": 1 - kept / rows, "teacher/confidence": confidence / rows}
@@ -192,11 +204,12 @@ class Tracker:
 
     def _show(self, step: int, scalars: dict[str, float]) -> None:
         """The bar's values; where no terminal is, a line of log."""
-        shown = {"sup": scalars.get("loss/supervised"), "cons": scalars.get("loss/consistency")}
+        names = {"sup": "loss/supervised", "cons": "loss/consistency", "masked tokens": "loss/masked_lm"}
+        shown = {short: scalars.get(name) for short, name in names.items()}
         parts = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
         if "mask/mask_rate" in scalars:
             parts.append(f"masked {100 * scalars['mask/mask_rate']:.0f} %")
-        text = ", ".join([*parts, self.accuracy] if self.accuracy else parts)
+        text = ", ".join([*parts, self.score] if self.score else parts)
         self.bar.set_postfix_str(text, refresh=False)
         if self.bar.disable:
             log.info("step %d/%d: %s", step, self.num_steps, text)

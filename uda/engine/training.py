@@ -1,6 +1,5 @@
 """The training loop."""
 
-import json
 import math
 import time
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from uda.engine.checkpoints import restore_optimizer
 from uda.engine.collapse import CollapseGuard, share_limit
 from uda.engine.evaluation import predict, probabilities, score
 from uda.engine.flops import pass_cost, product_limit
+from uda.engine.gradients import clip, refuse_not_finite, remedy
 from uda.engine.optimizer import learning_rate_factor, make_optimizer, steps_of
 from uda.engine.process import Process
 from uda.engine.progress import Progress, restore_progress, save_progress
@@ -27,10 +27,6 @@ from uda.errors import UserError
 from uda.objectives.base import Objective
 
 _PREFILL_STREAM = 1_000  # apart from the streams of the phases
-_REMEDY = (
-    "Lower train.learning_rate ({:g}) or set train.precision=fp32, with train.overwrite=true where the run directory "
-    "stays the same."
-)
 
 
 @dataclass
@@ -160,7 +156,7 @@ def evaluate(run: Training, progress: Progress, tracker: Tracker) -> None:
     if not np.isfinite(probs).all():
         raise UserError(
             f"Expected finite probabilities, found others after step {progress.step}: the weights have grown beyond "
-            f"what can be computed. {_REMEDY.format(run.settings.learning_rate)}"
+            f"what can be computed. {remedy('train.learning_rate', run.settings.learning_rate)}"
         )
     scores = score(probs, rows.labels, run.label_names)
     progress.evaluations.append({"step": progress.step, "set": rows.role, **scores})
@@ -216,29 +212,14 @@ def _show_samples(run: Training, step: int, tracker: Tracker) -> None:
 
 def _clipped_norm(run: Training, outcome: StepOutcome, batch: Batch, step: int) -> float:
     """Clip the gradients; their norm before that. A loss, norm or teacher's answer that is not finite ends the run."""
-    limit = run.settings.max_grad_norm
-    norm = whole(torch.nn.utils.clip_grad_norm_(run.models.student.parameters(), math.inf if limit is None else limit))
     loss = outcome.metrics["loss/total"]
-    finite = torch.isfinite(norm) & torch.isfinite(loss) & torch.isfinite(outcome.counts).all()
-    gradient_norm: float
-    gradient_norm, spoilt = torch.stack([norm.detach().float(), (~finite).float()]).tolist()  # one wait for both
-    if not run.process.highest(int(spoilt)):
-        return gradient_norm
-    path = run.folder / f"not-finite-step-{step + 1}-rank-{run.process.rank}.json"
-    path.write_text(
-        json.dumps(
-            {
-                "step": step + 1,
-                "loss": repr(float(loss)),
-                "gradient_norm": repr(float(norm)),
-                "unlabeled_rows": batch.index.tolist(),
-                "labels": batch.labels.tolist(),
-                "labeled_ids": batch.labeled.ids.tolist(),
-            }
-        )
-    )
-    raise UserError(
-        f"Expected a finite loss and gradient, found a loss of {float(loss)} and a gradient norm of {float(norm)} at "
-        f"step {step + 1}; the rows are in {path}, and the weights of the last checkpoint stay. "
-        f"{_REMEDY.format(run.settings.learning_rate)}"
-    )
+    norm, finite = clip(run.models.student, run.settings.max_grad_norm, loss, outcome.counts, run.process)
+    if not finite:
+        rows = {
+            "unlabeled_rows": batch.index.tolist(),
+            "labels": batch.labels.tolist(),
+            "labeled_ids": batch.labeled.ids.tolist(),
+        }
+        advice = remedy("train.learning_rate", run.settings.learning_rate)
+        refuse_not_finite(run.folder, step + 1, float(loss), norm, rows, run.process, advice)
+    return norm
