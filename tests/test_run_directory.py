@@ -13,16 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from uda import files, run_directory
+from uda import files, locks, run_directory
 from uda.config import compose, config_dir, resolved
 from uda.errors import UserError
-from uda.run_directory import locked, prepare, refuse_other_config
+from uda.locks import locked
+from uda.run_directory import prepare, refuse_other_config
 
 HOLD = """
 import sys, time
 from pathlib import Path
 from uda.errors import UserError
-from uda.run_directory import locked
+from uda.locks import locked
 
 folder, moment = sys.argv[1:]
 time.sleep(float(moment) - time.time())
@@ -73,7 +74,7 @@ def test_a_refused_job_leaves_no_folder_and_a_used_one_no_lock(tmp_path: Path) -
 def test_a_lock_whose_owner_takes_it_away_meanwhile_is_taken_anew(tmp_path: Path, monkeypatch) -> None:
     """Between our opening of the file and our lock its owner ends: we hold a file that nobody else will find."""
     calls = []
-    flock = run_directory.fcntl.flock
+    flock = locks.fcntl.flock
 
     def after_the_owner(descriptor: int, how: int) -> None:
         if not calls:
@@ -81,7 +82,7 @@ def test_a_lock_whose_owner_takes_it_away_meanwhile_is_taken_anew(tmp_path: Path
         calls.append(how)
         flock(descriptor, how)
 
-    monkeypatch.setattr(run_directory.fcntl, "flock", after_the_owner)
+    monkeypatch.setattr(locks.fcntl, "flock", after_the_owner)
     with locked(tmp_path):
         assert len(calls) == 2
         with pytest.raises(UserError, match="in use by process"), locked(tmp_path):
@@ -92,7 +93,7 @@ def test_without_locks_on_the_file_system_a_run_goes_on_with_a_warning(tmp_path:
     def unknown(descriptor: int, how: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(run_directory.fcntl, "flock", unknown)
+    monkeypatch.setattr(locks.fcntl, "flock", unknown)
     with locked(tmp_path):
         assert "lies on a file system without locks: let no second process use it" in caplog.text
 
@@ -113,7 +114,7 @@ def test_a_directory_that_cannot_be_made_or_is_full_is_refused(tmp_path: Path, m
     def full(descriptor: int, content: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(run_directory.os, "write", full)
+    monkeypatch.setattr(locks.os, "write", full)
     with (
         pytest.raises(UserError, match=r"found .*: \[Errno 28\] No space left on device\. Make room"),
         locked(tmp_path / "run"),

@@ -16,6 +16,7 @@ from uda import cli, config, instances, run_directory
 from uda.commands import python, shorter
 from uda.config import TrainConfig
 from uda.errors import memory_told
+from uda.locks import locked
 from uda.running import ends_told, started_process
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def run(cfg: DictConfig) -> Result:
     started = time.monotonic()
     with started_process(settings.train, folder) as process:
         build.check_processes(settings, process)
-        with cli.log_kept() as log_to, run_directory.locked(folder) if process.is_main else nullcontext():
+        with cli.log_kept() as log_to, locked(folder) if process.is_main else nullcontext():
             if process.is_main:
                 stored = _stored(settings, resolved, folder)  # another process may have finished it just now
             with memory_told(_MEMORY.format(folder)):

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import uda.train
-from uda import cli, run_directory
+from uda import cli, locks
 from uda.config import compose
 from uda.engine import training
 
@@ -259,7 +259,7 @@ def test_what_the_first_process_alone_is_refused_ends_the_other(
 ) -> None:
     """The run directory is in use, which only the first process looks at."""
     folder = tmp_path / "run"
-    with run_directory.locked(folder):
+    with locks.locked(folder):
         started = launch(2, "-m", "uda.train", *command, f"hydra.run.dir={folder}")
         wait_until(lambda: "uda: " in started.text())
         assert started.launcher.wait(LAUNCHER + SLACK) == 1

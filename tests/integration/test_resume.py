@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import uda.train
-from uda import cli, config, run_directory
+from uda import cli, config, locks, run_directory
 from uda.config import compose
 from uda.engine import checkpoints, progress, training
 from uda.errors import UserError
@@ -144,7 +144,7 @@ def test_a_directory_in_use_is_refused_before_any_work_and_left_alone(
     tiny: list[str], stopped: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(uda.train, "_train", lambda *arguments: pytest.fail("work was begun"))
-    with run_directory.locked(stopped):
+    with locks.locked(stopped):
         before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
         for overwrite in ([], ["train.overwrite=true"]):
             with pytest.raises(UserError, match=rf"found {stopped} in use by process {os.getpid()} on .*, since "):
@@ -156,7 +156,7 @@ def test_a_finished_run_needs_no_lock(tiny: list[str], tmp_path: Path, monkeypat
     """It is refused as finished, or in a sweep returns its score, whoever holds the directory."""
     result = run([*tiny, "train.num_steps=4"], tmp_path / "run")
     assert not (tmp_path / "run/.lock").exists()
-    with run_directory.locked(tmp_path / "run"):
+    with locks.locked(tmp_path / "run"):
         with pytest.raises(UserError, match="without a finished run"):
             run([*tiny, "train.num_steps=4"], tmp_path / "run")
         monkeypatch.setattr(config, "is_multirun", lambda: True)

@@ -65,6 +65,7 @@ def prepare(frame: pd.DataFrame, settings: DataSettings) -> list[int]:
 
 
 def blank_after_cleaning(role: str, first: int, count: int) -> UserError:
+    """What to say where rows have no text once cleaned: how many, and the number of the first."""
     return UserError(
         f"Expected some text in every row of data.{role} after cleaning, found none in {count} rows, first at row "
         f"{first} (counted from 0). Remove these rows or set data.cleaning=none."
