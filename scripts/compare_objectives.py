@@ -13,6 +13,8 @@ does not define it: steps on labelled rows alone, and a slow teacher.
 """
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,8 @@ IDEAS: dict[str, list[str]] = {
     "no augmentation": [_WEAK, "augment=none"],
     "dropout 0": [_WEAK, "model.dropout=0"],
 }
+ADAPTED = Path("outputs/objectives/adapted")  # encoders, by the steps of `uda.adapt`
+_ADAPTED_STEPS = (100, 500, 2000)
 _COUNTS = {"imdb": (4, 10, 20, 100, 1000), "newsgroups": (40, 100, 200, 1000)}
 _BY_LABELS = {name: OBJECTIVES[name] for name in ("supervised", BASELINE, "freematch + start", "softmatch + start")}
 
@@ -58,12 +62,21 @@ def _labels(experiment: str) -> dict[str, list[str]]:
     }
 
 
+def _adapted() -> dict[str, list[str]]:
+    return {
+        f"{name}, {steps} steps of adaptation": [*OBJECTIVES[name], f"model.name_or_path={ADAPTED}/{steps}/model"]
+        for steps in _ADAPTED_STEPS
+        for name in ("supervised", BASELINE)
+    }
+
+
 # Part: the experiment, its runs, and whose mean the others are compared with.
 PARTS: dict[str, tuple[str, dict[str, list[str]], str | None]] = {
     "imdb": ("imdb", OBJECTIVES, BASELINE),
     "newsgroups": ("newsgroups", OBJECTIVES, BASELINE),
     "imdb-ideas": ("imdb", {BASELINE: [_WEAK], **IDEAS}, BASELINE),
     "newsgroups-ideas": ("newsgroups", {BASELINE: [_WEAK], **IDEAS}, BASELINE),
+    "imdb-adapted": ("imdb", {BASELINE: [_WEAK], **_adapted()}, BASELINE),
     "imdb-labels": ("imdb", _labels("imdb"), None),
     "newsgroups-labels": ("newsgroups", _labels("newsgroups"), None),
 }
@@ -78,6 +91,14 @@ def jobs_of(part: str, seeds: list[int], only: list[str]) -> list[Job]:
         for name, overrides in runs.items()
         if not only or name in only
     ]
+
+
+def adapt() -> None:
+    """The encoders that `imdb-adapted` starts from, where they are missing."""
+    for steps in _ADAPTED_STEPS:
+        if not (ADAPTED / str(steps) / "metrics.json").is_file():
+            command = [sys.executable, "-m", "uda.adapt", "+experiment=imdb", f"adapt.num_steps={steps}"]
+            subprocess.run([*command, f"hydra.run.dir={ADAPTED / str(steps)}"], check=True)
 
 
 def paired_difference(values: list[float | None], others: list[float | None]) -> str:
@@ -122,6 +143,8 @@ def main() -> None:
     parts, results = chosen(options, parser, PARTS), Results(RESULTS)
     if not options.tables:
         os.environ.setdefault("UDA_CACHE", str((options.outputs / "cache").resolve()))
+        if "imdb-adapted" in parts:
+            adapt()
         jobs = [job for part in parts for job in jobs_of(part, options.seeds, options.only)]
         # Seed after seed, so that what is stopped early has compared all of them.
         jobs = sorted(dict.fromkeys(jobs), key=lambda job: job.seed)
