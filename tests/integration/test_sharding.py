@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ ENCODERS = ["deberta-v2", "mpnet", "modernbert"]  # weights that layers share; a
 FULL = "train.sharding=full"
 
 # Each process runs the jobs one after another and notes what it had at each step. The job `killed` ends it in the
-# middle; another one, of the same store as torchrun does it, comes in its place. Both are forks, to import torch once.
+# middle; then the launched process itself goes on, with a store of its own, as a start anew that need not import torch.
 WORKER = f"""
 import json, os, shutil, signal, sys
 from pathlib import Path
@@ -107,8 +108,9 @@ _, status = os.waitpid(killed_one, 0)
 assert os.WIFSIGNALED(status), status
 if RANK == "0":
     shutil.copytree(Path(sys.argv[2]) / "killed", Path(sys.argv[2]) / "fewer")
-os.environ["TORCHELASTIC_RESTART_COUNT"] = "1"
+os.environ |= {{"TORCHELASTIC_USE_AGENT_STORE": "False", "MASTER_PORT": sys.argv[3]}}
 run_jobs(second)
+os._exit(0)  # in any order: the first process has the store, and the group was never ended
 """
 
 
@@ -166,7 +168,10 @@ def runs(
     then = {"killed": in_parts["weak"], "more": in_parts["weak"]}
     (folder / "worker.py").write_text(WORKER)
     (folder / "jobs.json").write_text(json.dumps([in_parts, then]))
-    launch(2, str(folder / "worker.py"), str(folder / "jobs.json"), str(runs.shards)).finish()
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    launch(2, str(folder / "worker.py"), str(folder / "jobs.json"), str(runs.shards), str(port)).finish()
     return runs
 
 
