@@ -23,68 +23,78 @@ from comparison import Job, Results, arguments, chosen, mean_and_spread, table, 
 from scipy import stats
 
 RESULTS = Path("docs/results/objectives.json")
-BASELINE = "uda_weak_start"
-START = ["objective.supervised_steps=12", "objective.teacher_decay=0.98"]
-_METHODS = ("pseudo_label", "fixmatch", "flexmatch", "freematch", "softmatch", "adamatch", "mean_teacher")
-_WEAK = "objective=uda_weak_start"
-OBJECTIVES: dict[str, list[str]] = {
-    "supervised": ["objective=supervised"],
-    "uda": ["objective=uda"],
-    BASELINE: [_WEAK],
-    **{name: [f"objective={name}"] for name in _METHODS},
-    **{f"{name} + start": [f"objective={name}", *START] for name in ("uda", *_METHODS)},
-}
-# What might make the default better: each changes one thing of it, the last ones what together looked best.
-IDEAS: dict[str, list[str]] = {
-    "share widens to 0.9": [_WEAK, "objective.kept_share_end=0.9"],
-    "share 0.4 widens to 0.95": [_WEAK, "objective.kept_share=0.4", "objective.kept_share_end=0.95"],
-    "hard targets": [_WEAK, "objective.targets=hard", "objective.temperature=null"],
-    "temperature 0.7": [_WEAK, "objective.temperature=0.7"],
-    "teacher decay 0.99": [_WEAK, "objective.teacher_decay=0.99"],
-    "coefficient 2": [_WEAK, "objective.coefficient=2"],
-    "rate 6e-5": [_WEAK, "train.learning_rate=6e-5"],
-    "40 supervised steps": [_WEAK, "objective.supervised_steps=40", "train.num_steps=240"],
-    "memory of 2048 rows": [_WEAK, "objective.memory_rows=2048"],
-    "no augmentation": [_WEAK, "augment=none"],
-    "dropout 0": [_WEAK, "model.dropout=0"],
-}
 ADAPTED = Path("outputs/objectives/adapted")  # encoders, by the steps of `uda.adapt`
 _ADAPTED_STEPS = (100, 500, 2000)
+_METHODS = ("pseudo_label", "fixmatch", "flexmatch", "freematch", "softmatch", "adamatch", "mean_teacher")
+# Of each experiment: its own objective, that objective's supervised steps, and the label counts that are compared.
+DEFAULTS = {"imdb": "uda_weak_start", "newsgroups": "uda_topics"}
+_START = {"imdb": 12, "newsgroups": 40}
 _COUNTS = {"imdb": (4, 10, 20, 100, 1000), "newsgroups": (40, 100, 200, 1000)}
-_BY_LABELS = {name: OBJECTIVES[name] for name in ("supervised", BASELINE, "freematch + start", "softmatch + start")}
+
+Runs = dict[str, list[str]]
 
 
-def _labels(experiment: str) -> dict[str, list[str]]:
+def _objectives(experiment: str) -> Runs:
+    start = [f"objective.supervised_steps={_START[experiment]}", "objective.teacher_decay=0.98"]
     return {
-        f"{name}, {count} labels": [*overrides, f"data.num_labeled={count}"]
+        **{name: [f"objective={name}"] for name in ("supervised", DEFAULTS[experiment], "uda", *_METHODS)},
+        **{f"{name} + start": [f"objective={name}", *start] for name in ("uda", *_METHODS)},
+    }
+
+
+def _ideas(experiment: str) -> Runs:
+    """What might make the default better: each changes one thing of it."""
+    changes = {
+        "share widens to 0.9": ["objective.kept_share_end=0.9"],
+        "share 0.4 widens to 0.95": ["objective.kept_share=0.4", "objective.kept_share_end=0.95"],
+        "share 0.75": ["objective.kept_share=0.75"],
+        "hard targets": ["objective.targets=hard", "objective.temperature=null"],
+        "temperature 0.7": ["objective.temperature=0.7"],
+        "no sharpening": ["objective.temperature=null"],
+        "teacher decay 0.99": ["objective.teacher_decay=0.99"],
+        "coefficient 2": ["objective.coefficient=2"],
+        "twice the rate": [f"train.learning_rate={ {'imdb': 6e-5, 'newsgroups': 1e-4}[experiment] }"],
+        "memory of 4096 rows": ["objective.memory_rows=4096"],
+        "no augmentation": ["augment=none"],
+        "dropout 0": ["model.dropout=0"],
+    }
+    own = f"objective={DEFAULTS[experiment]}"
+    return {DEFAULTS[experiment]: [own], **{name: [own, *more] for name, more in changes.items()}}
+
+
+def _adapted() -> Runs:
+    runs = _objectives("imdb")
+    return {
+        DEFAULTS["imdb"]: runs[DEFAULTS["imdb"]],
+        **{
+            f"{name}, {steps} steps of adaptation": [*runs[name], f"model.name_or_path={ADAPTED}/{steps}/model"]
+            for steps in _ADAPTED_STEPS
+            for name in ("supervised", DEFAULTS["imdb"])
+        },
+    }
+
+
+def _labels(experiment: str) -> Runs:
+    runs = _objectives(experiment)
+    return {
+        f"{name}, {count} labels": [*runs[name], f"data.num_labeled={count}"]
         for count in _COUNTS[experiment]
-        for name, overrides in _BY_LABELS.items()
+        for name in ("supervised", DEFAULTS[experiment], "freematch + start", "softmatch + start")
     }
 
 
-def _adapted() -> dict[str, list[str]]:
-    return {
-        f"{name}, {steps} steps of adaptation": [*OBJECTIVES[name], f"model.name_or_path={ADAPTED}/{steps}/model"]
-        for steps in _ADAPTED_STEPS
-        for name in ("supervised", BASELINE)
-    }
-
-
-# Part: the experiment, its runs, and whose mean the others are compared with.
-PARTS: dict[str, tuple[str, dict[str, list[str]], str | None]] = {
-    "imdb": ("imdb", OBJECTIVES, BASELINE),
-    "newsgroups": ("newsgroups", OBJECTIVES, BASELINE),
-    "imdb-ideas": ("imdb", {BASELINE: [_WEAK], **IDEAS}, BASELINE),
-    "newsgroups-ideas": ("newsgroups", {BASELINE: [_WEAK], **IDEAS}, BASELINE),
-    "imdb-adapted": ("imdb", {BASELINE: [_WEAK], **_adapted()}, BASELINE),
-    "imdb-labels": ("imdb", _labels("imdb"), None),
-    "newsgroups-labels": ("newsgroups", _labels("newsgroups"), None),
+# Part: the experiment and its runs.
+PARTS: dict[str, tuple[str, Runs]] = {
+    "imdb-adapted": ("imdb", _adapted()),
+    **{name: (name, _objectives(name)) for name in DEFAULTS},
+    **{f"{name}-ideas": (name, _ideas(name)) for name in DEFAULTS},
+    **{f"{name}-labels": (name, _labels(name)) for name in DEFAULTS},
 }
 
 
 def jobs_of(part: str, seeds: list[int], only: list[str]) -> list[Job]:
     """The runs of a part."""
-    experiment, runs, _ = PARTS[part]
+    experiment, runs = PARTS[part]
     return [
         Job(f"{experiment}: {name}", seed, (f"+experiment={experiment}", *overrides))
         for seed in seeds
@@ -117,7 +127,8 @@ def paired_difference(values: list[float | None], others: list[float | None]) ->
 
 def rows_of(part: str, seeds: list[int], results: Results) -> dict[str, list[Any]]:
     """A row a run: accuracy (mean, spread, the worst draw), macro-F1, difference to the baseline, seconds."""
-    experiment, runs, baseline = PARTS[part]
+    experiment, runs = PARTS[part]
+    baseline = DEFAULTS[experiment]
     reference = results.scores(f"{experiment}: {baseline}", seeds)
     rows = {}
     for name in runs:
@@ -150,7 +161,8 @@ def main() -> None:
         jobs = sorted(dict.fromkeys(jobs), key=lambda job: job.seed)
         train_all(jobs, options.outputs, results, options.jobs)
     for part in parts:
-        columns = ["accuracy", "worst draw", "macro-F1", f"points against {PARTS[part][2] or 'none'} (95 %)", "seconds"]
+        baseline = f"points against {DEFAULTS[PARTS[part][0]]} (95 %)"
+        columns = ["accuracy", "worst draw", "macro-F1", baseline, "seconds"]
         print(f"\n{part}\n\n{table(rows_of(part, options.seeds, results), columns)}")
 
 
