@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Iterable
@@ -73,10 +74,13 @@ def train(job: Job, outputs: Path) -> dict[str, Any]:
     import uda.train
     from uda.config import compose
 
-    folder = outputs / job.key.replace(", ", "-").replace(" ", "_").replace("/", "_")
+    folder = outputs / re.sub(r"[^\w.-]+", "-", job.key)
     done = folder / "metrics.json"
     if not done.is_file():
-        uda.train.run(compose("train", [*job.all_overrides, f"hydra.run.dir={folder}"]))
+        try:
+            uda.train.run(compose("train", [*job.all_overrides, f"hydra.run.dir={folder}"]))
+        except Exception as error:  # many cannot be sent to another process
+            raise RuntimeError(f"{type(error).__name__}: {error}") from None
     for large in ("checkpoints", "model"):  # hundreds of runs fill a disk
         shutil.rmtree(folder / large, ignore_errors=True)
     metrics = json.loads(done.read_text())
@@ -95,7 +99,7 @@ def train_all(jobs: list[Job], outputs: Path, results: Results, num_processes: i
         for number, run in enumerate(as_completed(runs), start=1):
             job, error = runs[run], run.exception()
             if error is not None:
-                print(f"{job.key} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+                print(f"{job.key} failed: {error}", file=sys.stderr, flush=True)
                 continue
             results.add("runs", job.key, run.result())
             print(f"{number}/{len(jobs)} {job.key}: {100 * run.result()['accuracy']:.2f} %", flush=True)
