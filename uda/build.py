@@ -240,7 +240,7 @@ def build_training(
     lowercase = tokenizer.tokenize("A") == tokenizer.tokenize("a")
     augment = settings.augment
     if objective.student_view == "weak":  # no augmented text is looked at, so none is made
-        augment = {**{key: augment[key] for key in COMMON_KEYS}, "_target_": _UNCHANGED, "num_copies": 1}
+        augment = {**{key: augment[key] for key in COMMON_KEYS if key in augment}, "_target_": _UNCHANGED, "num_copies": 1}
         log.info("augmentation: none, as %s learns from the original texts", type(objective).__name__)
     copies = make_copies(augment, unlabeled, split.num_source_rows, lowercase)
     views = make_views(unlabeled, copies, tokenizer, data)

@@ -28,12 +28,12 @@ GIVEN = "--help names the groups and their options"
 BAD: dict[str, tuple[str, str, str, str]] = {  # name: overrides, expected, found, what to do
     # groups and keys
     "experiment": ("+experiment=imbd", "experiment=imbd: expected one of ", "found 'imbd'", "Did you mean 'imdb'?"),
-    "data option": ("data=imbd", "data=imbd: expected one of files, imdb", "found 'imbd'", "Did you mean 'imdb'?"),
+    "data option": ("data=imbd", "data=imbd: expected one of amazon2, amazon5", "found 'imbd'", "Did you mean 'imdb'?"),
     "augment option": ("augment=tfidff", "expected one of apertium, ", "found 'tfidff'", "Did you mean 'tfidf'?"),
-    "model option": ("model=mini", "expected one of bert_base, local", "found 'mini'", "Did you mean 'minilm'?"),
+    "model option": ("model=mini", "expected one of bert_base, bert_large", "found 'mini'", "Did you mean 'minilm'?"),
     "objective option": (
         "objective=supervise",
-        "expected one of supervised",
+        "expected one of adamatch, fixmatch",
         "found 'su",
         "Did you mean 'supervised'?",
     ),

@@ -17,8 +17,7 @@ from uda.engine.sharding import is_sharded
 from uda.objectives.base import Context, Objective, PseudoLabels, at_least_float32
 
 _ROWS_MULTIPLE, _LENGTH_MULTIPLE = 8, 64  # of the shapes of compiled passes
-# What a pass of its own costs beyond its rows, in tokens: a GPU has done thousands while the host starts its kernels.
-_PASS_COST = {"cpu": 256, "cuda": 8192}
+_PASS_COST = 256  # tokens: what a pass of its own costs beyond its rows
 
 
 @dataclass
@@ -170,8 +169,7 @@ def logits_by_length(models: Models, model: nn.Module, tokens: Tokens, outcome: 
     the other processes have rows of other lengths. Rows and lengths of compiled passes are padded to multiples, since a
     model is compiled anew for each shape.
     """
-    pass_cost = _PASS_COST.get(tokens.ids.device.type, _PASS_COST["cuda"])
-    blocks = length_blocks(tokens.lengths, math.inf if is_sharded(models.student) else pass_cost)
+    blocks = length_blocks(tokens.lengths, math.inf if is_sharded(models.student) else _PASS_COST)
     unwrapped = models.student if model is models.learning or models.teacher is None else models.teacher
     parts = []
     for rows in blocks:
