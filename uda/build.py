@@ -240,7 +240,8 @@ def build_training(
     lowercase = tokenizer.tokenize("A") == tokenizer.tokenize("a")
     augment = settings.augment
     if objective.student_view == "weak":  # no augmented text is looked at, so none is made
-        augment = {**{key: augment[key] for key in COMMON_KEYS if key in augment}, "_target_": _UNCHANGED, "num_copies": 1}
+        common = {key: value for key, value in augment.items() if key in COMMON_KEYS}
+        augment = {**common, "_target_": _UNCHANGED, "num_copies": 1}
         log.info("augmentation: none, as %s learns from the original texts", type(objective).__name__)
     copies = make_copies(augment, unlabeled, split.num_source_rows, lowercase)
     views = make_views(unlabeled, copies, tokenizer, data)

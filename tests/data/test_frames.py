@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from uda.data import sources
+from uda.data import frames, sources
 from uda.data.frames import stored_frame
 from uda.data.settings import Cleaning, DataSettings
 from uda.data.splits import load_split
@@ -16,6 +16,7 @@ from uda.errors import UserError
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("UDA_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(frames, "MIN_CHARACTERS", 1)
     return tmp_path / "cache" / "frames"
 
 
@@ -58,7 +59,7 @@ def test_rows_that_are_refused_leave_nothing(tmp_path: Path, cache: Path) -> Non
     for _ in range(2):
         with pytest.raises(UserError, match="found none in 1 rows, first at row 1"):
             load_split(DataSettings(labeled=path, cleaning=Cleaning.html, num_test=1))
-    assert not os.listdir(cache)
+    assert not cache.exists()
 
 
 def test_the_second_start_does_not_read_the_labelled_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,3 +68,9 @@ def test_the_second_start_does_not_read_the_labelled_rows(tmp_path: Path, monkey
     first = load_split(settings)
     monkeypatch.setattr(sources, "read_chunks", lambda *arguments: pytest.fail("read"))
     assert load_split(settings).as_json() == first.as_json()
+
+
+def test_a_small_frame_is_made_each_time(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "MIN_CHARACTERS", 100)
+    load_split(DataSettings(labeled=write(tmp_path / "a.csv", list("abcdefgh")), num_test=2, num_labeled=2))
+    assert not cache.exists()

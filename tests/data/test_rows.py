@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from uda.data import rows, sources, splits
+from uda.data import frames, rows, sources, splits
 from uda.data.rows import Rows, RowsWriter, stored_rows
 from uda.data.settings import Cleaning, DataSettings
 from uda.data.splits import Split, load_split
@@ -177,6 +177,7 @@ def equal(first: Split, second: Split) -> bool:
 
 
 def test_the_second_start_reads_no_text(source: dict[str, Any], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "MIN_CHARACTERS", 1)
     first = load_split(DataSettings(**source))
 
     def read_others(settings: DataSettings, role: str, *rest: Any) -> Any:

@@ -36,7 +36,7 @@ def wait_for_step_20(process: subprocess.Popen[str], log: Path) -> None:
 
 BAD = [
     (["+experiment=imbd"], "experiment=imbd: expected one of ", "Did you mean 'imdb'?"),
-    (["+experiment=imdb", "objective=udda"], "objective=udda: expected one of adamatch, fixmatch", "Did you mean 'uda'?"),
+    (["+experiment=imdb", "objective=udda"], "objective=udda: expected one of adamatch", "Did you mean 'uda'?"),
     (["+experiment=imdb", "train.num_step=3"], "found 'train.num_step'", "Did you mean 'train.num_steps'?"),
     (["+experiment=imdb", "train.num_steps=many"], "train.num_steps: expected a whole number", "found 'many'"),
     (["+experiment=imdb", "data.truncation=midle"], "data.truncation: expected one of head, tail", "found 'midle'"),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +17,35 @@ from uda.data.settings import DataSettings
 from uda.errors import UserError
 
 _NUMBERS = ("index", "num_characters")
+MIN_CHARACTERS = 1_000_000  # of all texts: less is read anew sooner than it is kept
 
 
 def stored_frame(cache: Path, made_of: Any, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """The frame that `make` gives, from the cache or made now: strings, None, and the columns of `_NUMBERS`.
 
-    made_of: all that decides what it is, in values that JSON knows.
+    A small one is made each time. made_of: all that decides what it is, in values that JSON knows.
     """
     key = hashlib.sha256(json.dumps(["frame", VERSION, made_of], sort_keys=True, default=str).encode()).hexdigest()[:32]
 
-    def fill(aside: Path) -> None:
+    folder = cache / "frames" / key
+    if not folder.exists():
         frame = make()
-        columns = {"index": list(frame.index), **{str(name): list(frame[name]) for name in frame}}
-        fields = [(name, pa.int64() if name in _NUMBERS else pa.large_string()) for name in columns]
-        facts = {b"facts": json.dumps(frame.attrs).encode()}
-        table = pa.table(columns, schema=pa.schema(fields)).replace_schema_metadata(facts)
-        with pa.OSFile(str(aside / "frame.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
-            writer.write_table(table)
+        if frame.num_characters.sum() < MIN_CHARACTERS:
+            return frame
+        cached_folder(folder, "rows", partial(_write, frame))
+    return _read(folder)
 
-    folder = cached_folder(cache / "frames" / key, "rows", fill)
+
+def _write(frame: pd.DataFrame, aside: Path) -> None:
+    columns = {"index": list(frame.index), **{str(name): list(frame[name]) for name in frame}}
+    fields = [(name, pa.int64() if name in _NUMBERS else pa.large_string()) for name in columns]
+    facts = {b"facts": json.dumps(frame.attrs).encode()}
+    table = pa.table(columns, schema=pa.schema(fields)).replace_schema_metadata(facts)
+    with pa.OSFile(str(aside / "frame.arrow"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+
+
+def _read(folder: Path) -> pd.DataFrame:
     with pa.memory_map(str(folder / "frame.arrow")) as file:
         table = pa.ipc.open_file(file).read_all()
         columns = {
