@@ -2,7 +2,7 @@
 
     python scripts/compare_objectives.py                          # all parts, one run after another: many hours
     python scripts/compare_objectives.py imdb --jobs 2            # one part, two runs at a time, one thread each
-    python scripts/compare_objectives.py --tables                 # the tables of what is there
+    python scripts/compare_objectives.py --tables >docs/objectives.md    # the tables of what is there
 
 Each run's scores are added to docs/results/objectives.json when it ends, and what is there is not repeated, so the
 comparison can be stopped, and go on elsewhere. Every run of a part has the same encoder, the same draws of labels, the
@@ -26,24 +26,47 @@ RESULTS = Path("docs/results/objectives.json")
 ADAPTED = Path("outputs/objectives/adapted")  # encoders, by the steps of `uda.adapt`
 _ADAPTED_STEPS = (100, 500, 2000)
 _METHODS = ("pseudo_label", "fixmatch", "flexmatch", "freematch", "softmatch", "adamatch", "mean_teacher")
-# Of each experiment: its own objective, that objective's supervised steps, and the label counts that are compared.
-DEFAULTS = {"imdb": "uda_weak_start", "newsgroups": "uda_topics"}
+# Of each experiment: UDA as made for it, the run that is its default (newsgroups: objective=flexmatch_weak_start), the
+# steps on labelled rows alone, and the label counts that are compared.
+UDA = {"imdb": "uda_weak_start", "newsgroups": "uda_topics"}
+DEFAULTS = {"imdb": "uda_weak_start", "newsgroups": "flexmatch + start"}
 _START = {"imdb": 12, "newsgroups": 40}
 _COUNTS = {"imdb": (4, 10, 20, 100, 1000), "newsgroups": (40, 100, 200, 1000)}
 
 Runs = dict[str, list[str]]
 
+_HEAD = """# Objectives compared
+
+Accuracy in per cent, mean ± sample standard deviation over draws of the labelled rows (how many, where some are
+missing), on the test rows of the two embedded experiments. Measured on: {machines}. On a GPU a repeated run differs by
+about 0.1 to 0.3 points; seconds are of runs that shared the machine with others. "+ start": with steps on labelled rows
+alone first, and a slow teacher. Differences are over the draws that both runs have, from three on with their paired t
+interval. Choices made by these tables are made on test rows, so the best row's figure is optimistic. Written by
+
+    python scripts/compare_objectives.py --tables >docs/objectives.md
+
+from `docs/results/objectives.json`; the same command without `--tables` goes on where the runs were stopped."""
+_TITLES = {
+    "imdb": "IMDb, 20 labels",
+    "newsgroups": "20 Newsgroups, 200 labels",
+    "imdb-ideas": "IMDb: one change each to `uda_weak_start`",
+    "newsgroups-ideas": "20 Newsgroups: one change each to `uda_topics`",
+    "imdb-adapted": "IMDb, the encoder adapted to the reviews first (`uda.adapt`)",
+    "imdb-labels": "IMDb by number of labels",
+    "newsgroups-labels": "20 Newsgroups by number of labels",
+}
+
 
 def _objectives(experiment: str) -> Runs:
     start = [f"objective.supervised_steps={_START[experiment]}", "objective.teacher_decay=0.98"]
     return {
-        **{name: [f"objective={name}"] for name in ("supervised", DEFAULTS[experiment], "uda", *_METHODS)},
+        **{name: [f"objective={name}"] for name in ("supervised", UDA[experiment], "uda", *_METHODS)},
         **{f"{name} + start": [f"objective={name}", *start] for name in ("uda", *_METHODS)},
     }
 
 
 def _ideas(experiment: str) -> Runs:
-    """What might make the default better: each changes one thing of it."""
+    """What might make UDA better: each changes one thing of it."""
     changes = {
         "share widens to 0.9": ["objective.kept_share_end=0.9"],
         "share 0.4 widens to 0.95": ["objective.kept_share=0.4", "objective.kept_share_end=0.95"],
@@ -58,8 +81,8 @@ def _ideas(experiment: str) -> Runs:
         "no augmentation": ["augment=none"],
         "dropout 0": ["model.dropout=0"],
     }
-    own = f"objective={DEFAULTS[experiment]}"
-    return {DEFAULTS[experiment]: [own], **{name: [own, *more] for name, more in changes.items()}}
+    own = f"objective={UDA[experiment]}"
+    return {UDA[experiment]: [own], **{name: [own, *more] for name, more in changes.items()}}
 
 
 def _adapted() -> Runs:
@@ -79,15 +102,15 @@ def _labels(experiment: str) -> Runs:
     return {
         f"{name}, {count} labels": [*runs[name], f"data.num_labeled={count}"]
         for count in _COUNTS[experiment]
-        for name in ("supervised", DEFAULTS[experiment], "freematch + start", "softmatch + start")
+        for name in dict.fromkeys(("supervised", UDA[experiment], DEFAULTS[experiment], "freematch + start"))
     }
 
 
 # Part: the experiment and its runs.
 PARTS: dict[str, tuple[str, Runs]] = {
-    "imdb-adapted": ("imdb", _adapted()),
     **{name: (name, _objectives(name)) for name in DEFAULTS},
     **{f"{name}-ideas": (name, _ideas(name)) for name in DEFAULTS},
+    "imdb-adapted": ("imdb", _adapted()),
     **{f"{name}-labels": (name, _labels(name)) for name in DEFAULTS},
 }
 
@@ -116,11 +139,11 @@ def paired_difference(values: list[float | None], others: list[float | None]) ->
     pairs = [
         (mine, other) for mine, other in zip(values, others, strict=True) if mine is not None and other is not None
     ]
-    if len(pairs) < 2:
+    if not pairs:
         return ""
     differences = 100 * np.array([mine - other for mine, other in pairs])
-    if not differences.any():
-        return "0"
+    if len(pairs) < 3:
+        return f"{differences.mean():+.2f}"
     half = stats.t.ppf(0.975, len(pairs) - 1) * differences.std(ddof=1) / np.sqrt(len(pairs))
     return f"{differences.mean():+.2f} ({differences.mean() - half:+.2f} to {differences.mean() + half:+.2f})"
 
@@ -160,10 +183,12 @@ def main() -> None:
         # Seed after seed, so that what is stopped early has compared all of them.
         jobs = sorted(dict.fromkeys(jobs), key=lambda job: job.seed)
         train_all(jobs, options.outputs, results, options.jobs)
+    print(_HEAD.format(machines=", ".join(sorted({run["machine"] for run in results.found["runs"].values()}))))
     for part in parts:
+        rows = rows_of(part, options.seeds, results)
         baseline = f"points against {DEFAULTS[PARTS[part][0]]} (95 %)"
         columns = ["accuracy", "worst draw", "macro-F1", baseline, "seconds"]
-        print(f"\n{part}\n\n{table(rows_of(part, options.seeds, results), columns)}")
+        print(f"\n## {_TITLES.get(part, part)}\n\n{table(rows, columns) if rows else 'No run yet.'}")
 
 
 if __name__ == "__main__":
