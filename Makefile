@@ -25,10 +25,10 @@ train: $(RUN) ## run the main job; overrides go into ARGS, e.g. ARGS="seed=1 obj
 	$(BIN)/python -m uda.train +experiment=imdb $(ARGS)
 
 test: $(DEV) ## run the fast tests; ARGS="-k name" selects
-	$(BIN)/python -m pytest -m "not slow" -q -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -m "not slow" -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-all: $(DEV) ## run every test, the slow ones too
-	$(BIN)/python -m pytest -q -n auto --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak: $(DEV) ## kill train, augment and predict 100 times at random and compare; ARGS="--kills 6" is a short one
 	$(BIN)/python scripts/soak.py $(ARGS)

@@ -247,3 +247,12 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
         return folder
 
     return make
+
+
+# What takes longest begins first, so that no process is left with it at the end (with xdist's --no-loadscope-reorder).
+_LONGEST = ("test_processes.py", "test_sweeps.py", "test_kill.py", "test_process_faults.py", "test_soak.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {name: place for place, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))

@@ -120,3 +120,12 @@ def test_values_that_are_alike_when_cut_are_numbered() -> None:
     names = [group.name for group in group_runs([run("a", "A" + 40 * "x"), run("b", "B" + 40 * "x")], options, ())]
     assert names == [f"data.labeled=…{27 * 'x'} #1", f"data.labeled=…{27 * 'x'} #2"]
     assert short("/a/path/to/the/folder/of/labels_20.csv") == "…the/folder/of/labels_20.csv"
+
+
+def test_of_options_equally_near_the_plainest_is_taken() -> None:
+    """uda_topics changes three numbers of uda_weak_start; with others in their place both are as near."""
+    options = read_options(config_dir())["objective"]
+    assert list(options).index("uda_weak_start") < list(options).index("uda_topics")
+    changed = {"objective.supervised_steps": "3", "objective.memory_rows": "24", "objective.prefill_rows": "16"}
+    assert nearest_option(options["uda_topics"] | changed, "objective", options) == "uda_weak_start"
+    assert nearest_option(options["uda_topics"], "objective", options) == "uda_topics"

@@ -45,16 +45,27 @@ class Group:
 
 
 def read_options(folder: Path) -> dict[str, dict[str, dict[str, str]]]:
-    """The settings of each option of the config's groups, from the folder of the yaml files, without interpolations."""
+    """The settings of each option of the config's groups, from the folder of the yaml files, without interpolations.
+
+    An option stands before those that are built on it, so that of options equally near to a run's settings the plainest
+    is taken.
+    """
     found: dict[str, dict[str, dict[str, str]]] = {}
     for group in _OPTION_GROUPS:
         paths = sorted((folder / group).glob("*.yaml"))
         nodes = {path.stem: yaml.load(path.read_text(encoding="utf-8"), LOADER) for path in paths}
-        settings = {name: flat_settings({group: _merged(name, nodes)}) for name in nodes}
+        plainest = sorted(nodes, key=lambda name: _depth(name, nodes))
+        settings = {name: flat_settings({group: _merged(name, nodes)}) for name in plainest}
         found[group] = {
             name: {key: value for key, value in flat.items() if "${" not in value} for name, flat in settings.items()
         }
     return found
+
+
+def _depth(name: str, nodes: Mapping[str, dict[str, Any]]) -> int:
+    """How many options an option is built on, one upon the other."""
+    parents = [parent for parent in nodes[name].get("defaults", []) if parent in nodes]
+    return 1 + max(_depth(parent, nodes) for parent in parents) if parents else 0
 
 
 def _merged(name: str, nodes: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
