@@ -26,10 +26,10 @@ RESULTS = Path("docs/results/objectives.json")
 ADAPTED = Path("outputs/objectives/adapted")  # encoders, by the steps of `uda.adapt`
 _ADAPTED_STEPS = (100, 500, 2000)
 _METHODS = ("pseudo_label", "fixmatch", "flexmatch", "freematch", "softmatch", "adamatch", "mean_teacher")
-# Of each experiment: UDA as made for it, the run that is its default (newsgroups: objective=flexmatch_weak_start), the
+# Of each experiment: UDA as made for it, the run that is its default (newsgroups: objective=softmatch_weak_start), the
 # steps on labelled rows alone, and the label counts that are compared.
 UDA = {"imdb": "uda_weak_start", "newsgroups": "uda_topics"}
-DEFAULTS = {"imdb": "uda_weak_start", "newsgroups": "flexmatch + start"}
+DEFAULTS = {"imdb": "uda_weak_start", "newsgroups": "softmatch + start"}
 _START = {"imdb": 12, "newsgroups": 40}
 _COUNTS = {"imdb": (4, 10, 20, 100, 1000), "newsgroups": (40, 100, 200, 1000)}
 
@@ -177,9 +177,9 @@ def main() -> None:
     parts, results = chosen(options, parser, PARTS), Results(RESULTS)
     if not options.tables:
         os.environ.setdefault("UDA_CACHE", str((options.outputs / "cache").resolve()))
-        if "imdb-adapted" in parts:
-            adapt()
         jobs = [job for part in parts for job in jobs_of(part, options.seeds, options.only)]
+        if any(str(ADAPTED) in " ".join(job.overrides) and not results.has(job) for job in jobs):
+            adapt()
         # Seed after seed, so that what is stopped early has compared all of them.
         jobs = sorted(dict.fromkeys(jobs), key=lambda job: job.seed)
         train_all(jobs, options.outputs, results, options.jobs)

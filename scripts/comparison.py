@@ -1,6 +1,8 @@
 """What comparisons share: runs of `uda.train` in several processes, whose scores go into a file of results."""
 
 import argparse
+import fcntl
+import hashlib
 import json
 import multiprocessing
 import os
@@ -10,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,11 +49,19 @@ class Results:
             self.found |= json.loads(path.read_text())
 
     def add(self, kind: str, key: str, result: dict[str, Any]) -> None:
-        self.found[kind][key] = {**result, "machine": machine()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        aside = self.path.with_suffix(".writing")
-        aside.write_text(json.dumps(self.found, indent=1, sort_keys=True) + "\n")
-        aside.replace(self.path)
+        with self.path.with_suffix(".lock").open("w") as lock:  # another comparison may write there too
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.path.is_file():
+                self.found |= json.loads(self.path.read_text())
+            self.found[kind][key] = {**result, "machine": machine()}
+            aside = self.path.with_suffix(".writing")
+            aside.write_text(json.dumps(self.found, indent=1, sort_keys=True) + "\n")
+            aside.replace(self.path)
+
+    def has(self, job: "Job") -> bool:
+        """Whether the run is there, made by the same overrides."""
+        return self.found["runs"].get(job.key, {}).get("overrides") == job.all_overrides
 
     def scores(self, name: str, seeds: Iterable[int], score: str = "accuracy") -> list[float | None]:
         """A score of a run for each seed, None where it is not there."""
@@ -74,7 +85,9 @@ def train(job: Job, outputs: Path) -> dict[str, Any]:
     import uda.train
     from uda.config import compose
 
-    folder = outputs / re.sub(r"[^\w.-]+", "-", job.key)
+    overrides = hashlib.sha256("\0".join(job.all_overrides).encode()).hexdigest()[:8]
+    name = re.sub(r"[^\w.-]+", "-", job.key)
+    folder = outputs / f"{name}-{overrides}"
     done = folder / "metrics.json"
     if not done.is_file():
         try:
@@ -89,8 +102,11 @@ def train(job: Job, outputs: Path) -> dict[str, Any]:
 
 
 def train_all(jobs: list[Job], outputs: Path, results: Results, num_processes: int) -> None:
-    """The runs that the results lack, in the order of the jobs; one that fails is told, and the others go on."""
-    jobs = [job for job in jobs if job.key not in results.found["runs"]]
+    """The runs that the results lack, in the order of the jobs; one that fails is told, and the others go on.
+
+    A process that is killed, as for want of memory, ends the comparison; what is there stays.
+    """
+    jobs = [job for job in jobs if not results.has(job)]
     if num_processes > 1:
         os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
     context = multiprocessing.get_context("spawn")
@@ -98,6 +114,8 @@ def train_all(jobs: list[Job], outputs: Path, results: Results, num_processes: i
         runs = {pool.submit(train, job, outputs): job for job in jobs}
         for number, run in enumerate(as_completed(runs), start=1):
             job, error = runs[run], run.exception()
+            if isinstance(error, BrokenProcessPool):
+                sys.exit(f"A process was killed, perhaps for want of memory: {error}. Start again, with fewer --jobs.")
             if error is not None:
                 print(f"{job.key} failed: {error}", file=sys.stderr, flush=True)
                 continue

@@ -117,8 +117,9 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
             f"Expected an objective whose loss is a sum over rows, found {name} with "
             f"train.micro_batch_size={settings.train.micro_batch_size}. Set train.micro_batch_size=null."
         )
-    _warn_of_mask(objective)
-    _warn_of_alignment(settings, split)
+    if (warning := objective.warning()) is not None:
+        log.warning(warning)
+    _warn_of_alignment(objective, split)
     calibration(settings, split)
     descriptions = settings.data.label_descriptions
     if descriptions is not None and set(descriptions) != set(split.label_names):
@@ -178,26 +179,10 @@ def class_weights(settings: TrainConfig, split: Split) -> list[float] | None:
     return weights
 
 
-def _warn_of_mask(objective: Objective) -> None:
-    """A threshold of 1 keeps nothing; one that no answer can be below masks nothing."""
-    threshold = getattr(objective, "threshold", None)
-    if objective.teacher_rows == "none" or threshold is None:
-        return
-    if threshold >= 1:
-        log.warning("objective.threshold=%g keeps no row: nothing is learnt from unlabelled text; lower it", threshold)
-    elif 0 < threshold <= 1 / objective.num_classes:
-        log.warning(
-            "objective.threshold=%g masks nothing: with %d classes every answer has a confidence of at least %.3g",
-            threshold,
-            objective.num_classes,
-            1 / objective.num_classes,
-        )
-
-
-def _warn_of_alignment(settings: TrainConfig, split: Split) -> None:
+def _warn_of_alignment(objective: Objective, split: Split) -> None:
     """Equal class shares are the wrong aim where the labelled rows say that the classes are unbalanced."""
     counts = np.bincount(split.labeled.label, minlength=len(split.label_names))
-    if settings.objective.get("alignment") == "uniform" and counts.max() >= _UNBALANCED * counts.min():
+    if getattr(objective, "alignment", None) == "uniform" and counts.max() >= _UNBALANCED * counts.min():
         log.warning(
             "objective.alignment=uniform brings the teacher's answers to equal class shares, but %s are labelled; "
             "where the unlabelled rows are as unbalanced, set objective.alignment=none",

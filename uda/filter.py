@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, OmegaConf
 
-from uda import cli, config, run_directory
+from uda import cli
 from uda.config import FilterConfig
 from uda.data.settings import DataSettings
 from uda.errors import UserError, memory_told
 from uda.places import Places, opened_input, write_tables
 from uda.row_files import answered, check_clash, check_rows, expand_paths, find_places, frames_of, load_labeller
+from uda.stored import read_stored
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +61,7 @@ def run(cfg: DictConfig) -> Summary:
     _check(settings)
     assert settings.run is not None
     folder = Path(settings.run)
-    trained = config.read_train(DictConfig(run_directory.read_config(folder)))
+    trained = read_stored(folder)
     memory = memory_told(f"No output was completed. Lower batch_size ({settings.batch_size} rows a pass).")
     with cli.signals_interrupt("; no output was completed"), memory:
         return _filter(settings, trained.data, folder)

@@ -182,7 +182,9 @@ def _facts(settings: TrainConfig, split: Split, objective: Objective) -> CardFac
         num_unlabeled=0 if objective.teacher_rows == "none" else len(split.unlabeled),
         described=data.label_descriptions is not None,
         objective=type(objective).__name__,
-        augmentation=settings.augment["_target_"].rsplit(".", 1)[-1],
+        augmentation=(
+            settings.augment["_target_"].rsplit(".", 1)[-1] if objective.student_view == "strong" else "NoAugmentation"
+        ),
         num_steps=settings.train.num_steps,
         max_length=data.max_length,
         truncation=data.truncation.value,

@@ -190,6 +190,7 @@ REFUSED = {
     "flexmatch": ("kept_share", "kept_share_end"),
     "freematch": ("kept_share", "kept_share_end"),
     "softmatch": ("alignment", "kept_share", "kept_share_end", "prefill_rows"),
+    "softmatch_weak_start": ("alignment", "kept_share", "kept_share_end", "prefill_rows"),
     "adamatch": ("alignment", "kept_share", "kept_share_end", "prefill_rows"),
 }
 

@@ -289,3 +289,48 @@ def test_the_index_of_ten_million_rows_takes_twenty_megabytes(make) -> None:
 def test_fairness_forbids_accumulation_and_its_absence_allows_it(make) -> None:
     assert not make("freematch").sums_over_rows
     assert make("freematch", fairness=0).sums_over_rows
+
+
+def test_flexmatch_masks_once_a_label_is_more_frequent_than_none(make) -> None:
+    """Until then its thresholds are low, and keeping all rows is no fault to tell."""
+    objective = make("flexmatch", threshold=0.9)
+    assert not objective.masks_rows
+    sure = 20 * torch.eye(K, dtype=torch.float64)[[0]].repeat(8, 1)
+    objective.pseudo_label(sure, torch.arange(8), Context(0.1))  # of 14 rows 8 are labelled now
+    assert objective.masks_rows
+
+
+@pytest.mark.parametrize(
+    ("name", "threshold", "told"),
+    [
+        ("fixmatch", 1.0, "objective.threshold=1 keeps hardly a row, so unlabelled text teaches little; lower it"),
+        (
+            "pseudo_label",
+            0.25,
+            "objective.threshold=0.25 masks nothing: with 4 classes every answer has a confidence of at least 0.25",
+        ),
+        ("fixmatch", 0.95, None),
+        ("pseudo_label", 0, None),
+        ("flexmatch", 1.0, None),
+        ("uda", -1, None),
+    ],
+)
+def test_a_threshold_that_keeps_or_masks_nothing_is_told(make, name: str, threshold: float, told: str | None) -> None:
+    assert make(name, threshold=threshold).warning() == told
+
+
+def test_a_threshold_of_zero_masks_nothing_on_purpose(make) -> None:
+    assert not make("fixmatch", threshold=0).masks_rows
+    assert make("fixmatch", threshold=0.5).masks_rows
+    assert make("uda", threshold=0).masks_rows
+    assert not make("uda", threshold=-1).masks_rows
+
+
+@pytest.mark.parametrize("name", ["softmatch", "adamatch"])
+def test_a_class_that_no_answer_has_leaves_finite_numbers(make, name: str) -> None:
+    """In a run of fewer steps than the horizon the mean is that of the step alone, 0 for such a class."""
+    weak = torch.tensor([[200.0, 0, 0, 0], [190, 0, 1, 0]])
+    objective = make(name).float()
+    pseudo = objective.pseudo_label(weak, torch.arange(2), Context(0.5, num_steps=50), torch.zeros(2, K))
+    assert torch.isfinite(pseudo.weight).all()
+    assert torch.isfinite(pseudo.probs).all()

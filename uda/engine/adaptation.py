@@ -39,6 +39,7 @@ from uda.errors import UserError
 log = logging.getLogger(__name__)
 
 _RATE = "adapt.learning_rate"
+_LARGEST_LOSS = 700.0  # whose exponential, the perplexity, is still a number
 _HELD_OUT_MASKS = 712_025  # the seed of the held-out texts' masks, the same for all runs
 _SPEND_MEMORY = ("micro_batch_size", "eval_batch_size", "gradient_checkpointing")
 
@@ -199,10 +200,10 @@ def held_out_loss(run: Adaptation) -> float:
 
 def _evaluate(run: Adaptation, progress: AdaptProgress, tracker: Tracker) -> None:
     loss = held_out_loss(run)
-    if not math.isfinite(loss):
+    if not loss < _LARGEST_LOSS:
         raise UserError(
-            f"Expected a finite loss on the held-out texts, found {loss} after step {progress.step}: the weights have "
-            f"grown beyond what can be computed. {remedy(_RATE, run.settings.learning_rate)}"
+            f"Expected a loss of the held-out texts with a finite perplexity, found {loss} after step {progress.step}: "
+            f"the weights have grown beyond what can be computed. {remedy(_RATE, run.settings.learning_rate)}"
         )
     perplexity = math.exp(loss)
     progress.evaluations.append({"step": progress.step, "loss": loss, "perplexity": perplexity})

@@ -87,7 +87,9 @@ def _origin(facts: CardFacts) -> str:
         unlabeled = f" and {facts.num_unlabeled} unlabelled rows of {code(facts.unlabeled_data)}"
     described = " Sentences that describe the labels set the classifier's start." if facts.described else ""
     kind = "pair of texts" if facts.pairs else "text"
-    augmented = f", augmented by {facts.augmentation}" if facts.num_unlabeled else ""
+    augmented = (
+        f", augmented by {facts.augmentation}" if facts.num_unlabeled and facts.augmentation != "NoAugmentation" else ""
+    )
     return (
         f"Puts a {kind} into one of {len(facts.label_names)} classes. Trained by `uda` for {facts.num_steps} steps "
         f"({facts.objective}{augmented}) from the encoder {code(facts.encoder)} on {sum(facts.counts)} labelled rows "

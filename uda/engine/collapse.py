@@ -129,6 +129,9 @@ def mask_advice(objective: Objective, looser: bool) -> str:
     if threshold is not None and threshold >= 0:
         lowest = f", below 1/{objective.num_classes} it masks nothing" if threshold < 1 / objective.num_classes else ""
         parts.append(f"{'lower' if looser else 'raise'} objective.threshold (now {threshold:g}{lowest})")
+    relative = getattr(objective, "relative_threshold", None)
+    if relative is not None:
+        parts.append(f"{'lower' if looser else 'raise'} objective.relative_threshold (now {relative:g})")
     if kept_share is not None:
         parts.append(f"{'raise' if looser else 'lower'} objective.kept_share (now {kept_share:g})")
     if looser:

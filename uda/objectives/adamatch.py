@@ -10,6 +10,8 @@ from uda.objectives.base import Context, PseudoLabels, at_least_float32, check_n
 from uda.objectives.consistency import WITHOUT_MEMORY, Consistency, RampOptions, check_targets
 from uda.objectives.functional import forget, global_mean, targets_of
 
+_TINY = 1e-12  # a class may be 0 in all answers
+
 
 class AdaMatch(Consistency):
     """The teacher's answers are brought to the class shares of its answers on the labelled rows; the threshold is
@@ -45,6 +47,7 @@ class AdaMatch(Consistency):
         check_number("relative_threshold", relative_threshold, low=0, high=1)
         check_number("horizon", horizon, above=0, high=1)
         check_targets(targets, temperature)
+        self.alignment = "labeled"  # always
         self.relative_threshold = relative_threshold
         self.horizon = horizon
         self.targets = targets
@@ -66,7 +69,7 @@ class AdaMatch(Consistency):
         *shares, sureness = global_mean(confidence, context).unbind()
         forget(self.labeled_average, torch.stack(shares), self.horizon, context)
         forget(self.unlabeled_average, global_mean(probs, context), self.horizon, context)
-        aligned = probs * self.labeled_average / self.unlabeled_average
+        aligned = probs * self.labeled_average.clamp(min=_TINY) / self.unlabeled_average.clamp(min=_TINY)
         logits = (aligned / aligned.sum(dim=-1, keepdim=True)).log()
         kept = ~(logits.exp().amax(dim=-1) < self.relative_threshold * sureness)
         return self.taught(targets_of(logits, self.targets, self.temperature), kept, context)

@@ -131,6 +131,10 @@ class Objective(nn.Module, ABC):
         """Whether unlabelled rows are meant to be left out: then keeping all of them for long is worth a warning."""
         return False
 
+    def warning(self) -> str | None:
+        """What its settings make of every step, if that is hardly meant: told before the work."""
+        return None
+
     @abstractmethod
     def pseudo_label(
         self, weak: Tensor, index: Tensor, context: Context, labeled: Tensor | None = None

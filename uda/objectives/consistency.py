@@ -114,8 +114,18 @@ class Consistency(Objective):
 
     @property
     def masks_rows(self) -> bool:
-        threshold = getattr(self, "threshold", None)
-        return (threshold is not None and threshold >= 0) or (self.kept_share is not None and self.kept_share < 1)
+        return getattr(self, "threshold", 0) > 0 or (self.kept_share is not None and self.kept_share < 1)
+
+    def warning(self) -> str | None:
+        threshold = getattr(self, "threshold", 0)
+        if threshold >= 1:
+            return f"objective.threshold={threshold:g} keeps hardly a row, so unlabelled text teaches little; lower it"
+        if 0 < threshold <= 1 / self.num_classes:
+            return (
+                f"objective.threshold={threshold:g} masks nothing: with {self.num_classes} classes every answer has a "
+                f"confidence of at least {1 / self.num_classes:.3g}"
+            )
+        return None
 
     def aligned(self, weak: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """The teacher's answers [U, K] as logits after alignment, and which rows the kept share keeps, [U] bool."""

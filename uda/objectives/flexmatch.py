@@ -19,6 +19,9 @@ class FlexMatch(Consistency):
     unlabelled rows whose latest answer of a confidence of at least tau was that class, as of the step before.
     targets: "hard" (the paper), or "soft": softmax(weak / temperature).
 
+    As long as more rows have no label yet than the most frequent label has, thresholds are low: in a run that sees each
+    unlabelled row less than once, such as the embedded experiments, nothing is masked.
+
     Memory: an int16 for each unlabelled row (int32 for more than 32,767 classes), 20 MB for 10 million, on every
     process and in every checkpoint.
     """
@@ -46,6 +49,13 @@ class FlexMatch(Consistency):
         # K stands for "no label yet", and has a count of its own.
         self.register_buffer("latest", torch.full((num_unlabeled,), num_classes, dtype=kind))
         self.register_buffer("counts", F.one_hot(torch.tensor(num_classes), num_classes + 1) * num_unlabeled)
+
+    @property
+    def masks_rows(self) -> bool:
+        return self.threshold > 0 and bool(self.counts[:-1].max() > self.counts[-1])
+
+    def warning(self) -> str | None:
+        return None  # the threshold is of the class that is learnt best, and no row need reach it
 
     @torch.no_grad()
     def pseudo_label(

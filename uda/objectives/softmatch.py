@@ -10,6 +10,8 @@ from uda.objectives.base import Context, PseudoLabels, at_least_float32, check_n
 from uda.objectives.consistency import WITHOUT_MEMORY, Consistency, RampOptions, check_targets
 from uda.objectives.functional import forget, global_mean, targets_of
 
+_TINY = 1e-12  # a class may be 0 in all answers
+
 
 class SoftMatch(Consistency):
     """All rows are learnt from, each by a weight: a Gaussian of its confidence, cut at the mean.
@@ -39,6 +41,7 @@ class SoftMatch(Consistency):
         check_number("num_sigmas", num_sigmas, above=0)
         check_number("horizon", horizon, above=0, high=1)
         check_targets(targets, temperature)
+        self.alignment = "uniform"  # always
         self.num_sigmas = num_sigmas
         self.horizon = horizon
         self.targets = targets
@@ -54,7 +57,7 @@ class SoftMatch(Consistency):
         logits = at_least_float32(weak)
         probs = F.softmax(logits, dim=-1)
         forget(self.average, global_mean(probs, context), self.horizon, context)
-        aligned = probs / self.average
+        aligned = probs / self.average.clamp(min=_TINY)
         confidence = (aligned / aligned.sum(dim=-1, keepdim=True)).amax(dim=-1)
         everywhere = context.gather(confidence)
         forget(self.confidence_mean, everywhere.mean(), self.horizon, context)

@@ -52,6 +52,10 @@ class UDA(Consistency):
         self.normalizer = normalizer
         self.tsa = tsa
 
+    @property
+    def masks_rows(self) -> bool:
+        return self.threshold >= 0 or super().masks_rows
+
     @torch.no_grad()
     def pseudo_label(
         self, weak: Tensor, index: Tensor, context: Context, labeled: Tensor | None = None
