@@ -152,9 +152,11 @@ def _folder_table(settings: DataSettings, role: str, folder: Path) -> Table:
 
 
 def _identity(path: Path) -> list[Any]:
-    """What is other for another content: the time to the nanosecond in which a file was last written, and more."""
+    """What is other for another content: the times to the nanosecond in which a file was last written, which a program
+    may set back, and last changed in any way, which none may; and more.
+    """
     found = path.stat()
-    return [str(path.resolve()), found.st_size, found.st_mtime_ns]
+    return [str(path.resolve()), found.st_size, found.st_mtime_ns, found.st_ctime_ns]
 
 
 def _hub_table(settings: DataSettings, split: str) -> Table:
