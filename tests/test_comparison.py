@@ -1,0 +1,59 @@
+"""What the comparisons of `scripts/` count as done, and the numbers of their tables."""
+
+import importlib
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(scope="module")
+def comparison() -> ModuleType:
+    sys.path.insert(0, str(SCRIPTS))
+    yield importlib.import_module("comparison")
+    sys.path.remove(str(SCRIPTS))
+
+
+@pytest.fixture(scope="module")
+def objectives(comparison: ModuleType) -> ModuleType:
+    return importlib.import_module("compare_objectives")
+
+
+def test_two_comparisons_at_once_keep_each_others_results(comparison: ModuleType, tmp_path: Path) -> None:
+    first, second = (comparison.Results(tmp_path / "results.json") for _ in range(2))
+    first.add("runs", "a, seed=0", {"accuracy": 0.5})
+    second.add("runs", "b, seed=0", {"accuracy": 0.6})
+    found = comparison.Results(tmp_path / "results.json")
+    assert set(found.found["runs"]) == {"a, seed=0", "b, seed=0"}
+    assert found.scores("a", [0, 1]) == [0.5, None]
+
+
+def test_a_run_of_other_overrides_is_not_there(comparison: ModuleType, tmp_path: Path) -> None:
+    results = comparison.Results(tmp_path / "results.json")
+    job, other = (comparison.Job("a", 0, ("+experiment=imdb", f"train.num_steps={steps}")) for steps in (3, 4))
+    results.add("runs", job.key, {"overrides": job.all_overrides})
+    assert results.has(job)
+    assert not results.has(other)
+
+
+def test_means_and_spreads_by_hand(comparison: ModuleType) -> None:
+    """Of 80, 81 and 85: the mean is 82, the squared deviations add up to 14, so the deviation is the root of 7."""
+    assert comparison.mean_and_spread([0.80, 0.81, 0.85]) == "82.00 ± 2.65"
+    assert comparison.mean_and_spread([0.80, None]) == "80.00 (1)"
+    assert comparison.mean_and_spread([None]) == ""
+
+
+def test_paired_differences_by_hand(objectives: ModuleType) -> None:
+    """Differences of 1, 2 and -1 points: mean 2 / 3, sd 1.5275; 4.3027 (t, two degrees) * 1.5275 / root of 3 = 3.79."""
+    values, others = [0.80, 0.82, 0.81, None], [0.79, 0.80, 0.82, 0.5]
+    assert objectives.paired_difference(values, others) == "+0.67 (-3.13 to +4.46)"
+    assert objectives.paired_difference(values[:2], others[:2]) == "+1.50"  # two draws give no interval
+    assert objectives.paired_difference([None], [0.5]) == ""
+
+
+def test_each_run_of_the_comparisons_has_a_name_of_its_own(objectives: ModuleType) -> None:
+    jobs = {job for part in objectives.PARTS for job in objectives.jobs_of(part, [0], [])}
+    assert len({job.key for job in jobs}) == len(jobs)
