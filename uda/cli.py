@@ -60,6 +60,11 @@ def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) 
     except Interrupted as error:
         sweeps.stop_local_jobs()
         code, message = error.exit_code, str(error)
+    except BrokenPipeError:  # whoever reads the help has read enough, as head does
+        if sweep.began:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes into the pipe once more
+        sys.exit(128 + signal.SIGPIPE)
     except Exception as error:
         outcomes = sweep.outcomes()
         code, message = _unfinished(error, outcomes, schema, sweep.began)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -304,3 +305,10 @@ def test_a_signal_before_training_is_one_line(tiny, tmp_path, number, code) -> N
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert f"uda: stopped by {number.name}" in done.stderr
+
+
+def test_help_may_be_cut_off_by_its_reader() -> None:
+    command = f"{shlex.quote(sys.executable)} -m uda.train --help | head -n 1"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("Train a text classifier")
+    assert done.stderr == ""
