@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uda.objectives.base import Context, PseudoLabels, at_least_float32, check_number
-from uda.objectives.consistency import WITHOUT_MEMORY, Consistency, RampOptions, check_targets
-from uda.objectives.functional import forget, global_mean, targets_of
+from uda.objectives.consistency import WITHOUT_MEMORY, Consistency, RampOptions
+from uda.objectives.functional import forget, global_mean
 
 _TINY = 1e-12  # a class may be 0 in all answers
 
@@ -46,12 +46,10 @@ class AdaMatch(Consistency):
         super().__init__(num_classes, num_unlabeled, **WITHOUT_MEMORY, **options)
         check_number("relative_threshold", relative_threshold, low=0, high=1)
         check_number("horizon", horizon, above=0, high=1)
-        check_targets(targets, temperature)
+        self.teach(targets, temperature)
         self.alignment = "labeled"  # always
         self.relative_threshold = relative_threshold
         self.horizon = horizon
-        self.targets = targets
-        self.temperature = temperature
         self.register_buffer("labeled_average", torch.full((num_classes,), 1 / num_classes))
         self.register_buffer("unlabeled_average", torch.full((num_classes,), 1 / num_classes))
 
@@ -72,4 +70,4 @@ class AdaMatch(Consistency):
         aligned = probs * self.labeled_average.clamp(min=_TINY) / self.unlabeled_average.clamp(min=_TINY)
         logits = (aligned / aligned.sum(dim=-1, keepdim=True)).log()
         kept = ~(logits.exp().amax(dim=-1) < self.relative_threshold * sureness)
-        return self.taught(targets_of(logits, self.targets, self.temperature), kept, context)
+        return self.taught(self.labels_of(logits), kept, context)

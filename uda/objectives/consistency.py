@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from uda.errors import UserError
 from uda.objectives.base import Context, Loss, Objective, PseudoLabels, at_least_float32, check_choice, check_number
-from uda.objectives.functional import TARGETS, annealed_cross_entropy, cross_entropy_with, ramp
+from uda.objectives.functional import TARGETS, annealed_cross_entropy, cross_entropy_with, ramp, targets_of
 from uda.objectives.teacher_memory import MAX_QUANTILE_VALUES, TeacherMemory, balancing_bias, class_quantiles
 
 
@@ -58,6 +58,8 @@ class Consistency(Objective):
     """
 
     label_counts: Tensor | None
+    targets: str
+    temperature: float | None
     ramp_shape = "linear"
 
     def __init__(
@@ -145,6 +147,16 @@ class Consistency(Objective):
         share = self.kept_share + (end - self.kept_share) * context.progress
         confidence, predicted = F.softmax(logits, dim=-1).max(dim=-1)
         return logits, ~(confidence < class_quantiles(F.softmax(remembered, dim=-1), 1 - share)[predicted])
+
+    def teach(self, targets: str, temperature: float | None) -> None:
+        """Have `labels_of` give "hard" targets, or "soft" ones sharpened by a temperature (None: as they are)."""
+        check_targets(targets, temperature)
+        self.targets = targets
+        self.temperature = temperature
+
+    def labels_of(self, logits: Tensor) -> Tensor:
+        """What the student is taught, [U, K], of the teacher's logits [U, K]."""
+        return targets_of(logits, self.targets, self.temperature)
 
     def taught(self, targets: Tensor, weight: Tensor, context: Context) -> PseudoLabels:
         """Targets [U, K] and weights [U] (numbers or bool); the loss is a mean over all rows, kept or not."""

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from uda.objectives.base import Context, PseudoLabels, check_number
-from uda.objectives.consistency import Consistency, MemoryOptions, check_targets, confidence_of
-from uda.objectives.functional import targets_of
+from uda.objectives.consistency import Consistency, MemoryOptions, confidence_of
 
 
 class FixMatch(Consistency):
@@ -29,10 +28,8 @@ class FixMatch(Consistency):
     ) -> None:
         super().__init__(num_classes, num_unlabeled, **options)
         check_number("threshold", threshold, low=0, high=1)
-        check_targets(targets, temperature)
+        self.teach(targets, temperature)
         self.threshold = threshold
-        self.targets = targets
-        self.temperature = temperature
 
     @torch.no_grad()
     def pseudo_label(
@@ -40,4 +37,4 @@ class FixMatch(Consistency):
     ) -> PseudoLabels:
         logits, kept = self.aligned(weak, context)
         kept = kept & ~(confidence_of(logits) < self.threshold)
-        return self.taught(targets_of(logits, self.targets, self.temperature), kept, context)
+        return self.taught(self.labels_of(logits), kept, context)

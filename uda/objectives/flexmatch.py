@@ -7,8 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uda.objectives.base import Context, PseudoLabels, check_number
-from uda.objectives.consistency import WITHOUT_KEPT_SHARE, AlignmentOptions, Consistency, check_targets
-from uda.objectives.functional import targets_of
+from uda.objectives.consistency import WITHOUT_KEPT_SHARE, AlignmentOptions, Consistency
 
 
 class FlexMatch(Consistency):
@@ -41,10 +40,8 @@ class FlexMatch(Consistency):
     ) -> None:
         super().__init__(num_classes, num_unlabeled, **WITHOUT_KEPT_SHARE, **options)
         check_number("threshold", threshold, low=0, high=1)
-        check_targets(targets, temperature)
+        self.teach(targets, temperature)
         self.threshold = threshold
-        self.targets = targets
-        self.temperature = temperature
         kind = torch.int16 if num_classes <= torch.iinfo(torch.int16).max else torch.int32
         # K stands for "no label yet", and has a count of its own.
         self.register_buffer("latest", torch.full((num_unlabeled,), num_classes, dtype=kind))
@@ -67,7 +64,7 @@ class FlexMatch(Consistency):
         status = counts[:-1] / counts.max().clamp(min=1)
         kept = ~(confidence < self.threshold * (status / (2 - status))[predicted])
         self._remember(*(context.gather(rows) for rows in (index, predicted, confidence >= self.threshold)))
-        return self.taught(targets_of(logits, self.targets, self.temperature), kept, context)
+        return self.taught(self.labels_of(logits), kept, context)
 
     def _remember(self, index: Tensor, predicted: Tensor, sure: Tensor) -> None:
         """Note the labels of the sure rows. A row twice in one step keeps the last answer and is counted once."""

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uda.objectives.base import Context, Loss, PseudoLabels, at_least_float32, check_number
-from uda.objectives.consistency import WITHOUT_KEPT_SHARE, AlignmentOptions, Consistency, check_targets
-from uda.objectives.functional import forget, global_mean, targets_of
+from uda.objectives.consistency import WITHOUT_KEPT_SHARE, AlignmentOptions, Consistency
+from uda.objectives.functional import forget, global_mean
 
 
 class FreeMatch(Consistency):
@@ -42,11 +42,9 @@ class FreeMatch(Consistency):
         super().__init__(num_classes, num_unlabeled, **WITHOUT_KEPT_SHARE, **options)
         check_number("fairness", fairness, low=0)
         check_number("horizon", horizon, above=0, high=1)
-        check_targets(targets, temperature)
+        self.teach(targets, temperature)
         self.fairness = fairness
         self.horizon = horizon
-        self.targets = targets
-        self.temperature = temperature
         self.sums_over_rows = fairness == 0
         self.register_buffer("tau", torch.tensor(1 / num_classes))
         self.register_buffer("mean", torch.full((num_classes,), 1 / num_classes))
@@ -68,7 +66,7 @@ class FreeMatch(Consistency):
         labels = F.one_hot(predicted, self.num_classes).to(probs.dtype)
         forget(self.histogram, global_mean(labels, context), self.horizon, context)
         kept = ~(confidence < (self.tau * self.mean / self.mean.max())[predicted])
-        return self.taught(targets_of(logits, self.targets, self.temperature), kept, context)
+        return self.taught(self.labels_of(logits), kept, context)
 
     def loss(self, labeled: Tensor, labels: Tensor, unlabeled: Tensor, pseudo: PseudoLabels, context: Context) -> Loss:
         loss = super().loss(labeled, labels, unlabeled, pseudo, context)

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from uda.objectives.base import Context, PseudoLabels, at_least_float32, check_number
-from uda.objectives.consistency import WITHOUT_MEMORY, Consistency, RampOptions, check_targets
-from uda.objectives.functional import forget, global_mean, targets_of
+from uda.objectives.consistency import WITHOUT_MEMORY, Consistency, RampOptions
+from uda.objectives.functional import forget, global_mean
 
 _TINY = 1e-12  # a class may be 0 in all answers
 
@@ -40,12 +40,10 @@ class SoftMatch(Consistency):
         super().__init__(num_classes, num_unlabeled, **WITHOUT_MEMORY, **options)
         check_number("num_sigmas", num_sigmas, above=0)
         check_number("horizon", horizon, above=0, high=1)
-        check_targets(targets, temperature)
+        self.teach(targets, temperature)
         self.alignment = "uniform"  # always
         self.num_sigmas = num_sigmas
         self.horizon = horizon
-        self.targets = targets
-        self.temperature = temperature
         self.register_buffer("average", torch.full((num_classes,), 1 / num_classes))
         self.register_buffer("confidence_mean", torch.tensor(1 / num_classes))
         self.register_buffer("confidence_variance", torch.tensor(1.0))
@@ -65,4 +63,4 @@ class SoftMatch(Consistency):
             forget(self.confidence_variance, everywhere.var(unbiased=True), self.horizon, context)
         below = (confidence - self.confidence_mean).clamp(max=0)
         weight = torch.exp(-(below**2) * self.num_sigmas**2 / (2 * self.confidence_variance.clamp(min=1e-12)))
-        return self.taught(targets_of(logits, self.targets, self.temperature), weight, context)
+        return self.taught(self.labels_of(logits), weight, context)
