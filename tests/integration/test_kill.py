@@ -159,7 +159,9 @@ def test_a_kill_before_any_operation_on_a_file_leaves_no_trace(tiny: list[str], 
     seed = time.time_ns() % 1_000_000
     for number in sorted(random.Random(seed).sample(range(1, total + 1), 6)):
         folder = tmp_path / f"killed-{number}"
-        assert job(folder, number)[0] == -signal.SIGKILL
+        code, count = job(folder, number)
+        # TensorBoard's thread opens its file whenever time has come to write: a run has a few operations more or less.
+        assert code == -signal.SIGKILL or (code == 0 and count < number), (tmp_path / "log").read_text()
         if not (folder / "metrics.json").is_file():
             time.sleep(1.01)  # event files are read in the order of the second that they were begun in
             assert job(folder, 0)[0] == 0, (tmp_path / "log").read_text()
