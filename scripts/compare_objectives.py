@@ -33,6 +33,19 @@ DEFAULTS = {"imdb": "uda_weak_start", "newsgroups": "softmatch + start"}
 _START = {"imdb": 12, "newsgroups": 40}
 _COUNTS = {"imdb": (4, 10, 20, 100, 1000), "newsgroups": (40, 100, 200, 1000)}
 
+# What `scripts/compare_baselines.py` adds to the same results.
+BASELINES = [
+    f"{name}{described}"
+    for name in (
+        "logistic regression",
+        "self-training, above 0.75",
+        "self-training, ten rounds of 5 %",
+        "SetFit",
+        "SetFit, undersampling",
+    )
+    for described in ("", " + descriptions")
+]
+
 Runs = dict[str, list[str]]
 
 _HEAD = """# Objectives compared
@@ -154,7 +167,7 @@ def rows_of(part: str, seeds: list[int], results: Results) -> dict[str, list[Any
     baseline = DEFAULTS[experiment]
     reference = results.scores(f"{experiment}: {baseline}", seeds)
     rows = {}
-    for name in runs:
+    for name in [*runs, *(BASELINES if part == experiment else [])]:
         values = results.scores(f"{experiment}: {name}", seeds)
         there = [value for value in values if value is not None]
         if not there:
