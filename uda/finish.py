@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.image import imsave
 from transformers import PreTrainedTokenizerBase
 
 from uda import build, calibrate
@@ -94,9 +95,9 @@ def finish(
         panels = [("as trained", probs, labels)]
         if method is not Calibration.none:
             panels.append((f"calibrated, T = {temperature.value:.2f}", calibrated, labels))
-        figure = reliability_figure(panels)
-        write_aside(folder / "reliability.png", lambda aside: figure.savefig(aside, format="png"))
-        write_image(folder / "tensorboard", "calibration/reliability", to_image(figure), settings.train.num_steps)
+        pixels = to_image(reliability_figure(panels))  # once: drawing takes a good part of a second
+        write_aside(folder / "reliability.png", lambda aside: imsave(aside, pixels, format="png"))
+        write_image(folder / "tensorboard", "calibration/reliability", pixels, settings.train.num_steps)
         write_hparams(folder / "tensorboard", hparams(settings), selected)
         export.write_json(folder / "metrics.json", metrics)
         shutil.rmtree(folder / "calibration", ignore_errors=True)

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from uda.config import config_dir
 
 TIMES = ("seconds", "training_seconds", "tokens_per_second")
-SETTINGS = ["train.num_steps=120", "train.checkpoint_every=4"]  # an evaluation every 8 steps
+SETTINGS = ["train.num_steps=80", "train.checkpoint_every=4"]  # an evaluation every 8 steps
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
 
 
