@@ -31,7 +31,9 @@ _METHODS = ("pseudo_label", "fixmatch", "flexmatch", "freematch", "softmatch", "
 UDA = {"imdb": "uda_weak_start", "newsgroups": "uda_topics"}
 DEFAULTS = {"imdb": "uda_weak_start", "newsgroups": "softmatch + start"}
 _START = {"imdb": 12, "newsgroups": 40}
-_COUNTS = {"imdb": (4, 10, 20, 100, 1000), "newsgroups": (40, 100, 200, 1000)}
+_COUNTS = {"imdb": (4, 20, 100, 1000), "newsgroups": (40, 100, 200, 1000)}
+_OWN_COUNT = {"imdb": 20, "newsgroups": 200}  # whose runs are those of the parts `imdb` and `newsgroups`
+IMAGES = Path("docs/images")
 
 # What `scripts/compare_baselines.py` adds to the same results.
 BASELINES = [
@@ -113,10 +115,49 @@ def _adapted() -> Runs:
 def _labels(experiment: str) -> Runs:
     runs = _objectives(experiment)
     return {
-        f"{name}, {count} labels": [*runs[name], f"data.num_labeled={count}"]
+        name if count == _OWN_COUNT[experiment] else f"{name}, {count} labels": [
+            *runs[name],
+            *([] if count == _OWN_COUNT[experiment] else [f"data.num_labeled={count}"]),
+        ]
         for count in _COUNTS[experiment]
-        for name in dict.fromkeys(("supervised", UDA[experiment], DEFAULTS[experiment], "freematch + start"))
+        for name in _labels_methods(experiment)
     }
+
+
+def _labels_methods(experiment: str) -> list[str]:
+    """Supervised, UDA, FreeMatch and the default, once each."""
+    return list(dict.fromkeys(("supervised", UDA[experiment], DEFAULTS[experiment], "freematch + start")))
+
+
+def plot_labels(experiment: str, seeds: list[int], results: Results, path: Path) -> bool:
+    """The test error over the number of labels, mean and sample standard deviation; False where no run has another
+    number than the experiment's own.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure((6, 4), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    several = False
+    for name in _labels_methods(experiment):
+        points = []
+        for count in _COUNTS[experiment]:
+            own = count == _OWN_COUNT[experiment]
+            scores = results.scores(f"{experiment}: {name}{'' if own else f', {count} labels'}", seeds)
+            errors = [100 * (1 - score) for score in scores if score is not None]
+            if errors:
+                points.append((count, np.mean(errors), np.std(errors, ddof=1) if len(errors) > 1 else 0.0))
+        if points:
+            several |= len(points) > 1
+            axes.errorbar(*np.transpose(points), marker="o", capsize=3, label=name)  # type: ignore[misc]
+    counts = _COUNTS[experiment]
+    axes.set(xscale="log", xlabel="labelled rows", ylabel="test error, %", title=_TITLES[f"{experiment}-labels"])
+    axes.set_xticks(counts, [str(count) for count in counts])
+    axes.minorticks_off()
+    axes.legend(frameon=False)
+    if several:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+    return several
 
 
 # Part: the experiment and its runs.
@@ -202,6 +243,10 @@ def main() -> None:
         baseline = f"points against {DEFAULTS[PARTS[part][0]]} (95 %)"
         columns = ["accuracy", "worst draw", "macro-F1", baseline, "seconds"]
         print(f"\n## {_TITLES.get(part, part)}\n\n{table(rows, columns) if rows else 'No run yet.'}")
+        if part.endswith("-labels"):
+            image = IMAGES / f"{part}.png"
+            if plot_labels(PARTS[part][0], options.seeds, results, image):
+                print(f"\n![Test error over the number of labels](images/{image.name})")
 
 
 if __name__ == "__main__":

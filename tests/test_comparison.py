@@ -54,6 +54,29 @@ def test_paired_differences_by_hand(objectives: ModuleType) -> None:
     assert objectives.paired_difference([None], [0.5]) == ""
 
 
+def test_errors_over_labels_are_drawn_once_there_is_more_than_one_number(
+    comparison: ModuleType, objectives: ModuleType, tmp_path: Path
+) -> None:
+    results, image = comparison.Results(tmp_path / "results.json"), tmp_path / "labels.png"
+    results.add("runs", "imdb: supervised, seed=0", {"accuracy": 0.7})
+    assert not objectives.plot_labels("imdb", [0, 1], results, image)
+    assert not image.exists()
+    for seed in (0, 1):
+        results.add("runs", f"imdb: supervised, 100 labels, seed={seed}", {"accuracy": 0.8})
+    assert objectives.plot_labels("imdb", [0, 1], results, image)
+    assert image.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_label_counts_include_the_runs_that_other_parts_have(objectives: ModuleType) -> None:
+    base = {job.key: job for job in objectives.jobs_of("imdb", [0], [])}
+    labels = {job.key: job for job in objectives.jobs_of("imdb-labels", [0], [])}
+    assert len(labels) == 4 * 3  # counts; supervised, uda_weak_start (which is the default), freematch + start
+    assert {key for key in labels if key in base} == {
+        f"imdb: {name}, seed=0" for name in ("supervised", "uda_weak_start", "freematch + start")
+    }
+    assert all(labels[key] == base[key] for key in labels if key in base)
+
+
 def test_each_run_of_the_comparisons_has_a_name_of_its_own(objectives: ModuleType) -> None:
     jobs = {job for part in objectives.PARTS for job in objectives.jobs_of(part, [0], [])}
     assert len({job.key for job in jobs}) == len(jobs)
