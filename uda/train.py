@@ -159,12 +159,12 @@ def show(result: Result, overrides: list[str]) -> None:
         "",
         "next:",
     ]
-    mine = "uda_files" if "+experiment=files" in overrides else "uda_weak_start"
-    baseline = mine if "objective=supervised" in overrides else "supervised"
+    # Without the unlabelled rows, or what the experiment makes of them.
+    compared = [] if "objective=supervised" in overrides else ["objective=supervised"]
     other = [override for override in overrides if not override.startswith(("objective", "hydra.run.dir"))]
     if not config.is_standard_input(overrides):  # which is read by now
         if config.primary_config() == "train":
-            lines.append(f"  {python()} -m uda.train {shlex.join([*other, f'objective={baseline}'])}")
+            lines.append(f"  {python()} -m uda.train {shlex.join([*other, *compared])}")
         lines.append(f"  {python()} -m uda.evaluate {shlex.quote(f'run={shown}')}")
     lines.append(f"  {python()} -m tensorboard.main --logdir {shlex.quote(shorter(str(folder.parent)))}")
     print("", *lines, sep="\n", file=sys.stderr)

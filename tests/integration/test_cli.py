@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from uda import train
 from uda.config import config_dir
 from uda.overrides import taken_literally
 
@@ -155,31 +156,32 @@ def test_a_fault_of_ours_is_a_traceback_and_exit_code_1(tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_train_evaluate_and_sweep_from_the_command_line(tiny, tmp_path) -> None:
+def test_train_evaluate_and_sweep_from_the_command_line(tiny, tmp_path, ask) -> None:
     done = command("train", *tiny, "hydra.run.dir=first", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     for line in (
         "accuracy ",
         "run directory: first\n",
+        "objective=supervised\n",
         "-m uda.evaluate run=first\n",
         "-m tensorboard.main --logdir .\n",
     ):
         assert line in done.stderr
-    assert command("train", *tiny, "hydra.run.dir=first", cwd=tmp_path).returncode == 2
-    done = command("evaluate", "run=first", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    assert ask(tmp_path, "uda.train", *tiny, "hydra.run.dir=first")[0] == 2
+    code, _, said = ask(tmp_path, "uda.evaluate", "run=first")
+    assert code == 0, said
     metrics = json.loads((tmp_path / "first/evaluations/own/metrics.json").read_text())
     final = json.loads((tmp_path / "first/metrics.json").read_text())["final"]
     assert metrics["accuracy"] == final["accuracy"]
     tiny = [item for item in tiny if not item.startswith("objective.")]  # keys that objective=supervised lacks
-    done = command("train", "-m", *tiny, "seed=0,1", "objective=supervised,uda", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    code, _, said = ask(tmp_path, "uda.train", "-m", *tiny, "seed=0,1", "objective=supervised,uda")
+    assert code == 0, said
     folders = sorted(path.parent.name for path in (tmp_path / "outputs/tiny").glob("*/metrics.json"))
     assert len(folders) == 4
-    done = command("train", "-m", *tiny, "seed=0,1", "objective=supervised,uda", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("finished before") == 4
+    code, _, said = ask(tmp_path, "uda.train", "-m", *tiny, "seed=0,1", "objective=supervised,uda")
+    assert code == 0, said
+    assert said.count("finished before") == 4
 
 
 @pytest.mark.slow
@@ -288,6 +290,18 @@ def test_the_printed_commands_can_be_pasted(tiny, tmp_path) -> None:
     assert "-m tensorboard.main" in done.stderr
     assert "-m uda.evaluate" not in done.stderr  # the rows are read by now
     assert "-m uda.train" not in done.stderr
+
+
+def test_a_supervised_run_is_told_to_be_compared_with_the_experiments_own_objective(capsys, monkeypatch) -> None:
+    scores = {"accuracy": 0.5, "accuracy_interval": [0.4, 0.6], "macro_f1": 0.5, "nll": 1.0, "ece": 0.1}
+    result = train.Result(Path("a/b"), {}, {}, {**scores, "num_rows": 10, "step": 3})
+    monkeypatch.setattr(train.config, "primary_config", lambda: "train")
+    for typed, offered in (
+        (["+experiment=newsgroups", "seed=1"], "-m uda.train +experiment=newsgroups seed=1 objective=supervised\n"),
+        (["+experiment=newsgroups", "objective=supervised"], "-m uda.train +experiment=newsgroups\n"),
+    ):
+        train.show(result, typed)
+        assert offered in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
