@@ -11,6 +11,7 @@ Parts:
   predict      against the pipeline of transformers, with the lengths that reviews have up to 512
   predict_128  the same at length 128
   load augment startup overhead
+  cache        a cache of augmented texts, filled and found full: 75,000 reviews, and a million short texts
   memory       ten million unlabelled rows against ten thousand (--memory-rows sets another number): hours on two cores
                that have other work, and 40 GB of disk
 Without a part: all of them. Needs the packages of the embedded experiment.
@@ -32,6 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from benchmark_augment import measure_apertium, measure_replacement
+from benchmark_cache import measure_cache
 from benchmark_memory import measure
 from benchmark_step import REFERENCES, ROWS, STEP, Clock, built, profile_part, step_part
 from transformers import pipeline
@@ -49,7 +51,7 @@ from uda.engine.tracking import Tracker
 
 PARTS = (
     *("gemm", "step", "reference", "full", "profile", "predict", "predict_128"),
-    *("load", "augment", "startup", "overhead", "memory"),
+    *("load", "augment", "startup", "overhead", "cache", "memory"),
 )
 
 
@@ -143,13 +145,22 @@ def startup_part(options: argparse.Namespace) -> dict[str, float]:
 
 def memory_part(options: argparse.Namespace) -> dict[str, float]:
     """MB of anonymous memory and seconds to the first step, with many unlabelled rows and with few."""
+    return _with_rows(lambda *arguments: measure(*arguments, options.memory_rows))
+
+
+def cache_part(options: argparse.Namespace) -> dict[str, float]:
+    """Seconds and resident MB of `uda.augment`, with an empty cache and with a full one."""
+    return _with_rows(measure_cache)
+
+
+def _with_rows(function: Callable[..., dict[str, float]]) -> dict[str, float]:
+    """What the function says of the reviews, 400 labelled ones, a folder and an environment with a cache of its own."""
     split = load_split(read_train(compose("train", ["+experiment=imdb", "data.label_descriptions=null"])).data)
-    texts = list(split.unlabeled.text)
     assert split.test is not None
     labeled = [(text, split.label_names[label]) for text, label in zip(split.test.text, split.test.label, strict=True)]
     with tempfile.TemporaryDirectory() as name:
         environment = {**os.environ, "UDA_CACHE": f"{name}/cache"}
-        return measure(texts, labeled[:: len(labeled) // 400], options.memory_rows, Path(name), environment)
+        return function(list(split.unlabeled.text), labeled[:: len(labeled) // 400], Path(name), environment)
 
 
 def overhead_part(options: argparse.Namespace) -> dict[str, float]:
@@ -223,6 +234,7 @@ def main() -> None:
         "augment": augment_part,
         "startup": startup_part,
         "overhead": overhead_part,
+        "cache": cache_part,
         "memory": memory_part,
     }
     found: dict[str, dict[str, float]] = {}

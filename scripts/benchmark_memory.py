@@ -22,7 +22,7 @@ _CHARACTERS = 700  # the end of a review: it has as many of the 128 tokens as th
 
 
 def measure(
-    texts: list[str], labeled: list[tuple[str, str]], num_rows: int, folder: Path, environment: dict[str, str]
+    texts: list[str], labeled: list[tuple[str, str]], folder: Path, environment: dict[str, str], num_rows: int
 ) -> dict[str, float]:
     """An empty cache once and filled caches `_WARM` times in turn, on `_FEW` and on `num_rows` perturbed texts.
 
@@ -31,12 +31,11 @@ def measure(
     the starts with filled caches.
     """
     for name, rows in (("labeled", labeled[::2]), ("test", labeled[1::2])):
-        with (folder / f"{name}.csv").open("w", newline="") as file:
-            csv.writer(file).writerows([("text", "label"), *rows])
+        write_labeled(folder / f"{name}.csv", rows)
     files = {name: folder / f"{name}.parquet" for name in ("few", "many")}
     found: dict[str, float] = {}
     for name, count in (("few", _FEW), ("many", num_rows)):
-        write_rows(files[name], texts, count)
+        write_rows(files[name], texts, count, _CHARACTERS)
         peak, seconds = _train(folder, files[name], environment)
         found |= {f"{name}_cold_mb": peak, f"{name}_cold_first_step_seconds": seconds}
         print(f"memory: {name}, caches empty: {peak:.0f} MB, first step after {seconds:.1f} s", flush=True)
@@ -47,22 +46,28 @@ def measure(
     return found
 
 
-def write_rows(path: Path, texts: list[str], count: int) -> None:
+def write_rows(path: Path, texts: list[str], count: int, most_characters: int) -> None:
     """So many rows, no two alike: ends of reviews, with the row's number as a word somewhere."""
     schema = pa.schema([("text", pa.string())])
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        made = _perturbed(texts, count)
+        made = _perturbed(texts, count, most_characters)
         while rows := list(itertools.islice(made, _ROWS_AT_A_TIME)):
             writer.write_batch(pa.record_batch([pa.array(rows, pa.string())], schema=schema))
 
 
-def _perturbed(texts: list[str], count: int) -> Iterator[str]:
-    ends = [text[-_CHARACTERS:] for text in texts]
+def _perturbed(texts: list[str], count: int, most_characters: int) -> Iterator[str]:
+    ends = [text[-most_characters:] for text in texts]
     generator = random.Random(0)
     for number in range(count):
         text = ends[number % len(ends)]
         place = text.find(" ", generator.randrange(len(text))) % len(text)
         yield f"{text[:place]} {number}{text[place:]}"
+
+
+def write_labeled(path: Path, rows: list[tuple[str, str]]) -> None:
+    """A CSV file of texts and labels."""
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows])
 
 
 def _train(folder: Path, unlabeled: Path, environment: dict[str, str]) -> tuple[float, float]:
@@ -72,35 +77,42 @@ def _train(folder: Path, unlabeled: Path, environment: dict[str, str]) -> tuple[
     settings += [f"data.unlabeled={unlabeled}", "data.max_length=128", "augment=none", "train.num_steps=32"]
     settings += ["train.log_every=1", "train.eval_every=null", "train.overwrite=true"]
     settings += [f"hydra.run.dir={folder / 'run'}"]
+    return watched(["-m", "uda.train", *settings], environment, "RssAnon", until="step 1/")
+
+
+def watched(arguments: list[str], environment: dict[str, str], memory: str, until: str = "") -> tuple[float, float]:
+    """Run Python: MB of its `memory` (a line of /proc/PID/status) at its highest, and the seconds it took.
+
+    until: the seconds are those to the first line with this on standard error.
+    """
     started = time.perf_counter()
-    job = subprocess.Popen(
-        [sys.executable, "-m", "uda.train", *settings], stderr=subprocess.PIPE, text=True, env=environment
-    )
+    job = subprocess.Popen([sys.executable, *arguments], stderr=subprocess.PIPE, text=True, env=environment)
     peaks = [0.0]
 
     def watch() -> None:
         while job.poll() is None:
-            peaks.append(_anonymous(job.pid))
+            peaks.append(_megabytes(job.pid, memory))
             time.sleep(0.05)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
     assert job.stderr is not None
-    first, said = 0.0, []
+    seconds, said = 0.0, []
     for line in job.stderr:
         said.append(line)
-        if not first and "step 1/" in line:
-            first = time.perf_counter() - started
-    watcher.join()
+        if until and not seconds and until in line:
+            seconds = time.perf_counter() - started
     if job.wait():
         raise RuntimeError("".join(said[-20:]))
-    return max(peaks), first
+    seconds = seconds or time.perf_counter() - started
+    watcher.join()
+    return max(peaks), seconds
 
 
-def _anonymous(process: int) -> float:
+def _megabytes(process: int, memory: str) -> float:
     try:
         status = Path(f"/proc/{process}/status").read_text()
     except OSError:  # it has just ended
         return 0.0
-    found = re.search(r"RssAnon:\s+(\d+) kB", status)
+    found = re.search(rf"{memory}:\s+(\d+) kB", status)
     return int(found[1]) / 1024 if found else 0.0
