@@ -56,10 +56,10 @@ Accuracy in per cent, mean ± sample standard deviation over draws of the labell
 missing), on the test rows of the two embedded experiments. Measured on: {machines}. On a GPU a repeated run differs by
 about 0.1 to 0.3 points; seconds are of runs that shared the machine with others. "+ start": with steps on labelled rows
 alone first, and a slow teacher. Differences are over the draws that both runs have, from three on with their paired t
-interval. Choices made by these tables are made on test rows, so the best row's figure is optimistic. Logistic regression,
-self-training (both scikit-learn's, on embeddings of the frozen encoder) and SetFit are what one would pick instead, on the
-same draws, by `python scripts/compare_baselines.py`; they read 256 tokens from a text's start, the others the experiment's
-128. Written by
+interval. Choices made by these tables are made on test rows, so the best row's figure is optimistic. Logistic
+regression, self-training (both scikit-learn's, on embeddings of the frozen encoder) and SetFit are what one would pick
+instead, on the same draws, by `python scripts/compare_baselines.py`; they read 256 tokens from a text's start, the
+others the experiment's 128. Written by
 
     python scripts/compare_objectives.py --tables >docs/objectives.md
 

@@ -32,7 +32,8 @@ class Result:
 
     texts: copies that were wanted, of which some were computed and the others found in the cache. kept_as_original: the
     share of copies that are the original. judgement: what the copies are like (`uda.augmentation.judgement`), table:
-    the same for people. cache_bytes: of the whole cache, method_bytes: of what this method made.
+    the same for people. cache_bytes: of the whole cache, own_bytes: of what this method made with these
+    settings.
     """
 
     run_dir: str
@@ -45,7 +46,7 @@ class Result:
     texts_per_second: float
     cache: str
     cache_bytes: int
-    method_bytes: int
+    own_bytes: int
     table: str
 
 
@@ -64,25 +65,27 @@ def run(cfg: DictConfig) -> Result:
 
 
 def clear(cfg: DictConfig) -> int:
-    """Delete all that the method has in the cache, whatever its configurations; the number of bytes that were freed."""
+    """Delete what the method with these settings has in the cache, of any texts; how many bytes were freed."""
     from uda.augmentation.cache import clear as delete
-    from uda.augmentation.cache import method_folder, size_in_bytes
+    from uda.augmentation.cache import own_folders, size_in_bytes
     from uda.augmenting import cache_of
     from uda.files import unwritable
 
     settings = config.read_augment(cfg)
-    folder = method_folder(cache_of(settings.augment), instances.build_augmenter(settings.augment, lowercase=True))
-    size = size_in_bytes(folder)
-    try:
-        delete(folder)
-    except OSError as error:
-        raise unwritable(folder, error) from error
-    log.info("deleted %s of augmented texts in %s", _size(size), folder)
+    cache, augmenter = cache_of(settings.augment), instances.build_augmenter(settings.augment, lowercase=True)
+    folders = own_folders(cache, augmenter, instances.deciding(settings.augment))
+    size = sum(map(size_in_bytes, folders))
+    for folder in folders:
+        try:
+            delete(folder)
+        except OSError as error:
+            raise unwritable(folder, error) from error
+    log.info("deleted %s of texts augmented with these settings in %s", _size(size), cache)
     return size
 
 
 def _augment(settings: AugmentConfig, folder: Path, log_to: Callable[[Path], None]) -> Result:
-    from uda.augmentation.cache import method_folder, size_in_bytes
+    from uda.augmentation.cache import own_folders, size_in_bytes
     from uda.augmentation.filling import Shard
     from uda.augmentation.judgement import judge
     from uda.augmenting import cache_of, encoder_lowercases, leaves_case_open, make_copies
@@ -127,7 +130,6 @@ def _augment(settings: AugmentConfig, folder: Path, log_to: Callable[[Path], Non
     name = type(copies.augmenter).__name__
     write_text(folder / "augmentation.html", found.html(f"{settings.name}: {name}"))
     cache = cache_of(node)
-    method = method_folder(cache, copies.augmenter)
     result = Result(
         run_dir=str(folder),
         texts=filled.wanted,
@@ -139,7 +141,7 @@ def _augment(settings: AugmentConfig, folder: Path, log_to: Callable[[Path], Non
         texts_per_second=filled.computed / filled.seconds if filled.computed else 0.0,
         cache=str(cache),
         cache_bytes=size_in_bytes(cache),
-        method_bytes=size_in_bytes(method),
+        own_bytes=sum(map(size_in_bytes, own_folders(cache, copies.augmenter, instances.deciding(node)))),
         table=found.table(),
     )
     aside = folder / f"metrics-{os.getpid()}.json"  # the same command may run twice at once
@@ -170,8 +172,8 @@ def show(result: Result) -> None:
     lines = [
         f"{result.texts} texts: {result.computed} computed{speed}, the other {result.found} in the cache or "
         f"equal to one; {100 * result.kept_as_original:.1f} % kept as original; {result.seconds:.1f} s",
-        f"cache: {result.cache}, {_size(result.cache_bytes)}, of which by this method {_size(result.method_bytes)} "
-        "(clear=true deletes these)",
+        f"cache: {result.cache}, {_size(result.cache_bytes)}, of which with these settings {_size(result.own_bytes)} "
+        "(clear=true deletes them)",
         f"pairs to look at: {Path(result.run_dir) / 'augmentation.html'}",
     ]
     print("", result.table, "", *lines, sep="\n", file=sys.stderr)

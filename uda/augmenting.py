@@ -13,6 +13,7 @@ from uda.data.cache import cache_dir, cached_folder
 from uda.data.rows import Rows
 from uda.data.settings import Truncation
 from uda.engine.settings import ModelSettings
+from uda.errors import UserError
 from uda.packages import package_path
 
 _WEIGHTS = {".safetensors", ".bin", ".onnx", ".h5", ".msgpack", ".ot"}
@@ -35,6 +36,11 @@ def make_copies(
 def cache_of(node: dict[str, Any]) -> Path:
     """The folder of the cache: `augment.cache_dir`, or else the one beside our other caches."""
     folder = node.get("cache_dir")
+    if folder is not None and not str(folder).strip():
+        raise UserError(
+            "augment.cache_dir: expected a folder or null, found an empty text. Name one, or leave the key out for the "
+            "folder `augmented` of $UDA_CACHE (~/.cache/uda)."
+        )
     return cache_dir() / "augmented" if folder is None else Path(str(folder)).expanduser()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from uda.augmentation.base import Augmenter
-from uda.augmentation.cache import Cache, cleared, configuration_folder, copy_keys, method_folder, text_hashes
+from uda.augmentation.cache import Cache, cleared, configuration_folder, copy_keys, text_hashes
 from uda.augmentation.filling import WHOLE, Filled, Shard, Texts, fill
 from uda.data.rows import CHUNK_ROWS, Rows
 from uda.data.tokens import CHUNK, Chunk
@@ -53,6 +53,13 @@ class Copies:
                 f"augment.num_shards: expected 1, as {type(augmenter).__name__} makes no texts that are kept, found "
                 f"{settings.shard.count}. Leave it out; training needs no augmentation beforehand here."
             )
+        most = augmenter.max_copies
+        if most is not None and settings.num_copies > most:
+            raise UserError(
+                f"augment.num_copies: expected at most {most}, as {type(augmenter).__name__} with these settings makes "
+                f"no more copies that differ, found {settings.num_copies}. Set augment.num_copies={most}, or name more "
+                "languages in augment.pivot."
+            )
         self.count = settings.num_copies
         self._rows = rows
         self._columns = ["text", "text_pair"][: 2 if rows.paired else 1]
@@ -75,7 +82,7 @@ class Copies:
             self._method,
             self.count if self._rows.paired else None,  # the second texts' copies count on from it
             self.augmenter.fingerprint(),
-            cleared(method_folder(self._settings.cache, self.augmenter)),
+            "" if self._cache is None else cleared(self._cache.folder),
             number,
         ]
         return hashlib.sha256(json.dumps(decided_by, sort_keys=True, default=str).encode()).hexdigest()
@@ -87,6 +94,7 @@ class Copies:
         numbers = itertools.product(range(self.count), range(len(self._columns)))
         wanted = [Texts(number + place * self.count, partial(self._chunks_of, place)) for number, place in numbers]
         settings = self._settings
+        self._cache.describe(self._method)
         with self._told():
             return fill(self._cache, self.augmenter, wanted, self._prepare, settings.num_processes, settings.shard)
 

@@ -125,6 +125,12 @@ def known_keys(schema: Any, prefix: str = "") -> list[str]:
         if nested:
             keys += known_keys(nested, f"{key}.")
         else:
-            options = (config_dir() / entry.name).glob("*.yaml") if not prefix else ()
-            keys += [key, *sorted({f"{key}.{name}" for path in options for name in yaml.safe_load(path.read_text())})]
+            keys += [key, *sorted(f"{key}.{name}" for name in _keys_of_files(entry.name))] if not prefix else [key]
     return keys
+
+
+def _keys_of_files(group: str) -> set[str]:
+    """The keys that the yaml files of a group have, and those that all its options share, which job.yaml has."""
+    shared = yaml.safe_load((config_dir() / "job.yaml").read_text()).get(group)
+    found = set(shared) if isinstance(shared, dict) else set()
+    return found.union(*(yaml.safe_load(path.read_text()) for path in (config_dir() / group).glob("*.yaml")))

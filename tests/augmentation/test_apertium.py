@@ -62,6 +62,13 @@ def test_the_copies_of_a_text_take_the_pivots_in_turn(fake: Path) -> None:
     assert 25 < sum("spa" in one for one in first) < 75
 
 
+def test_accents_that_stand_apart_are_joined_and_copies_are_as_many_as_pivots(fake: Path) -> None:
+    method = fake_method(fake, pivot=["spa", "cat"])
+    assert method.augment(["Hola, cafe\u0301 and nai\u0308ve"], [], 0)[0][3:] == ", caf\u00e9 and na\u00efve"
+    assert method.max_copies == 2
+    method.close()
+
+
 def test_marks_go_unless_the_text_has_them(monkeypatch: pytest.MonkeyPatch, fake: Path) -> None:
     monkeypatch.setattr(Pipelines, "translate", lambda self, texts: [f"@{text}# and *more" for text in texts])
     method = fake_method(fake)

@@ -58,7 +58,7 @@ def test_a_run_says_what_it_did_and_is_not_repeated(tiny: list[str], tmp_path: P
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["computed"] == 120
     assert metrics["cache"] == str(cache)
-    assert metrics["cache_bytes"] == metrics["method_bytes"] == sum(map(len, files(cache).values()))
+    assert metrics["cache_bytes"] == metrics["own_bytes"] == sum(map(len, files(cache).values()))
     assert 0 < metrics["kept_as_original"] < 0.5
     assert "augmented 120 of 120 texts, " in (folder / "augment.log").read_text()
     before = files(cache)
@@ -148,6 +148,7 @@ def test_the_texts_of_pairs_are_augmented_each(tiny: list[str], review_files: Pa
         (["augment.shard=-1"], r"augment.shard: expected a whole number of at least 0, found -1"),
         (["augment.num_shards=0"], r"augment.num_shards: expected a whole number of at least 1, found 0"),
         (["augment.num_workers=0"], r"augment.num_workers: expected a whole number of at least 1, found 0.*null"),
+        (["augment.cache_dir="], r"augment.cache_dir: expected a folder or null, found an empty text"),
         (["augment.num_copies=x"], r"augment.num_copies: expected a whole number of at least 1, found 'x'"),
     ],
 )
@@ -209,18 +210,28 @@ def content(overrides: list[str]) -> str:
 
 
 def test_clear_deletes_what_the_method_made(tiny: list[str], cache: Path, caplog: pytest.LogCaptureFixture) -> None:
-    augment(*tiny)
-    size = augment(*tiny, "augment.seed=1").method_bytes  # of both
-    augment(*tiny, "augment=uniform")
-    before = content(tiny)
+    size = augment(*tiny).own_bytes
+    other = [*tiny, "augment.seed=1"]
+    assert augment(*other).own_bytes < augment(*tiny).cache_bytes
+    before, others = content(tiny), content(other)
     assert content(tiny) == before
     with caplog.at_level(logging.INFO, "uda"):
         assert uda.augment.clear(compose("augment", [*tiny, "clear=true"])) == size
-    assert "MiB of augmented texts in " in caplog.text
-    assert sorted(path.name for path in cache.iterdir()) == ["TfIdfReplacement.cleared", "UniformReplacement"]
+    assert "MiB of texts augmented with these settings in " in caplog.text
     assert content(tiny) != before  # tokens of deleted texts are not those of new ones
+    assert content(other) == others
+    assert augment(*other).computed == 0
     assert uda.augment.clear(compose("augment", [*tiny, "clear=true"])) == 0
     assert augment(*tiny).computed == 60
+
+
+def test_copies_that_cannot_differ_are_refused(tiny: list[str], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("uda.augmentation.tfidf.TfIdfReplacement.max_copies", 2)
+    with pytest.raises(
+        UserError, match=r"augment.num_copies: expected at most 2, .* found 3. Set augment.num_copies=2"
+    ):
+        augment(*tiny, "augment.num_copies=3")
+    assert augment(*tiny, "augment.num_copies=2").computed == 120
 
 
 def test_the_encoder_is_asked_where_case_is_left_open(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,7 +268,8 @@ def test_the_command(tiny: list[str], cache: Path) -> None:
     process = command(*tiny, "clear=true", "hydra.run.dir=outputs/clear")
     process.communicate()
     assert process.returncode == 0
-    assert [path.name for path in cache.iterdir()] == ["TfIdfReplacement.cleared"]
+    (left,) = (cache / "TfIdfReplacement").iterdir()
+    assert left.suffix == ".cleared"
     assert not Path("outputs/clear").exists()
     process = command(*tiny, "augment.shard=1")
     _, err = process.communicate()

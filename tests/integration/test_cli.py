@@ -40,6 +40,7 @@ BAD = [
     (["+experiment=imbd"], "experiment=imbd: expected one of ", "Did you mean 'imdb'?"),
     (["+experiment=imdb", "objective=udda"], "objective=udda: expected one of adamatch", "Did you mean 'uda'?"),
     (["+experiment=imdb", "train.num_step=3"], "found 'train.num_step'", "Did you mean 'train.num_steps'?"),
+    (["+experiment=imdb", "augment.num_copy=3"], "found 'augment.num_copy'", "Did you mean 'augment.num_copies'?"),
     (["+experiment=imdb", "train.num_steps=many"], "train.num_steps: expected a whole number", "found 'many'"),
     (["+experiment=imdb", "data.truncation=midle"], "data.truncation: expected one of head, tail", "found 'midle'"),
     (["+experiment=imdb", "objective.threshold=2"], "objective.threshold: expected a number", "found 2"),

@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import sys
+import unicodedata
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -41,6 +42,7 @@ class Apertium(Augmenter):
         self, pivot: str | list[str], seconds_per_text: float, modes: str, num_workers: int | None, seed: int
     ) -> None:
         self.pivots = pivot_names(pivot)
+        self.max_copies = len(self.pivots)
         check_positive("augment.seconds_per_text", seconds_per_text, 60)
         check_whole("augment.seed", seed, 0, 0)
         if num_workers is not None:
@@ -53,7 +55,9 @@ class Apertium(Augmenter):
     def augment(self, texts: Sequence[str], keys: Sequence[str], copy: int) -> list[str]:
         results = list(texts)
         for pivot, numbers in drawn_pivots(self.pivots, self.seed, copy, texts):
-            translations = self._translate(pivot, [texts[number] for number in numbers])
+            # Its dictionaries and its tokenizer know accented letters as one character alone.
+            composed = [unicodedata.normalize("NFC", texts[number]) for number in numbers]
+            translations = self._translate(pivot, composed)
             for number, translation in zip(numbers, translations, strict=True):
                 if translation is not None:
                     results[number] = _accepted(texts[number], translation)

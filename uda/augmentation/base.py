@@ -25,6 +25,7 @@ class Augmenter(ABC):
     uses_corpus = False  # True: what it learns from the whole unlabelled set decides results
     by_key = False  # True: results depend on keys, not on texts, and are never cached
     free_settings: tuple[str, ...] = ()  # keys of its yaml that change no result, so that no cache's key has them
+    max_copies: int | None = None  # of a text that differ; None: any number
     max_texts: int | None = None  # that `augment` gets at a time; None: as many as take some seconds
     own_workers = False  # True: keeps cores, GPU or an endpoint busy by itself; False: texts are split among processes
 

@@ -38,13 +38,9 @@ log = logging.getLogger(__name__)
 
 VERSION = 1  # another one where the same keys stand for something else
 _WRITING = ".writing-"
+_SETTINGS = "settings.json"  # what the texts of a folder were made with: for people, and for `own_folders`
 _MAX_FILES = 32  # all of which are open, and searched
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system that knows no locks
-
-
-def method_folder(cache: Path, augmenter: Augmenter) -> Path:
-    """Where all that an augmentation method made lies, whatever its configurations."""
-    return cache / type(augmenter).__name__
 
 
 def configuration_folder(cache: Path, augmenter: Augmenter, settings: dict[str, Any], corpus: str) -> Path:
@@ -54,7 +50,25 @@ def configuration_folder(cache: Path, augmenter: Augmenter, settings: dict[str, 
     """
     decided_by = [VERSION, settings, augmenter.fingerprint(), corpus if augmenter.uses_corpus else None]
     key = hashlib.sha256(json.dumps(decided_by, sort_keys=True, default=str).encode()).hexdigest()
-    return method_folder(cache, augmenter) / key[:32]
+    return cache / type(augmenter).__name__ / key[:32]
+
+
+def own_folders(cache: Path, augmenter: Augmenter, settings: dict[str, Any]) -> list[Path]:
+    """Where the texts of a method with these settings lie: a folder for each corpus, if results depend on that, and for
+    each version of the method. What was chosen for the settings that were left open makes no difference.
+    """
+    wanted = json.loads(_as_text(settings))
+    found = []
+    for path in sorted((cache / type(augmenter).__name__).glob(f"*/{_SETTINGS}")):
+        with suppress(FileNotFoundError):
+            stored = json.loads(path.read_text())
+            if stored | wanted == stored:
+                found.append(path.parent)
+    return found
+
+
+def _as_text(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, sort_keys=True, default=str, indent=1) + "\n"
 
 
 def size_in_bytes(folder: Path) -> int:
@@ -67,14 +81,14 @@ def size_in_bytes(folder: Path) -> int:
 
 
 def clear(folder: Path) -> None:
-    """Delete what a method has made, and note that, so that nothing made of it counts any more."""
+    """Delete a folder of texts, and note that, so that nothing made of them counts any more."""
     if folder.exists():
         remove(folder)
         write_text(_note(folder), str(time.time_ns()))
 
 
 def cleared(folder: Path) -> str:
-    """Another string after each `clear` of a method's folder."""
+    """Another string after each `clear` of a folder."""
     note = _note(folder)
     return note.read_text() if note.is_file() else ""
 
@@ -140,6 +154,16 @@ class Cache:
                 self._files.append(TextFile(path))
             if len(self._files) > _MAX_FILES:
                 self._merge(_MAX_FILES // 2)
+
+    def describe(self, settings: dict[str, Any]) -> None:
+        """Say in the folder what its texts are made with."""
+        path = self.folder / _SETTINGS
+        if path.is_file() or self.is_read_only:
+            return
+        with self._told(), self._locked(".lock", fcntl.LOCK_EX):
+            aside = self._aside()
+            aside.write_text(_as_text(settings))
+            aside.replace(path)
 
     def tidy(self) -> None:
         """Make one file of all and delete what killed processes left half written."""
