@@ -481,21 +481,21 @@ def test_a_signal_ends_the_command(trained, tmp_path) -> None:
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_input(trained, tmp_path) -> None:
-    """The highest resident memory of 20,000 and of 200,000 rows, each in a process of its own."""
+    """The highest resident memory of 10,000 and of 100,000 rows, each in a process of its own."""
     code = (  # VmHWM, as ru_maxrss begins with what the process that started this one holds
         "import sys, uda.predict as p; from uda.config import compose;"
         "p.run(compose('predict', sys.argv[1:]));"
         "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
     )
     peaks = []
-    for number in (20_000, 200_000):
+    for number in (10_000, 100_000):
         source = tmp_path / f"{number}.csv"
         source.write_text("text,n\n" + f"{'great film ' * 6},{'x' * 1_000}\n" * number)
         arguments = [f"run={trained}", f"input={source}", f"output={tmp_path}/{number}.parquet", "batch_size=512"]
         done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout.split()[-1]) / 1024)
-    assert pq.read_metadata(tmp_path / "200000.parquet").num_rows == 200_000
-    assert peaks[1] < peaks[0] + 60  # MB; the rows themselves are 200
+    assert pq.read_metadata(tmp_path / "100000.parquet").num_rows == 100_000
+    assert peaks[1] < peaks[0] + 40  # MB; the rows themselves are 100
 
 
 def test_a_model_that_gives_no_numbers_is_refused(trained, tmp_path, monkeypatch) -> None:

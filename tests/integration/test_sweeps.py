@@ -270,7 +270,7 @@ def test_every_launcher_gives_each_job_its_own_state_and_lists_the_failed_one(qu
 def test_twelve_jobs_stopped_in_the_middle_repeat_no_finished_one(quick, tmp_path) -> None:
     """Killed, stopped by SIGINT, then left alone. What is finished stays as it is, to the byte and the nanosecond."""
     outputs, log = tmp_path / "outputs", tmp_path / "log"
-    length = ["train.num_steps=60", "train.checkpoint_every=20"]
+    length = ["train.num_steps=30", "train.checkpoint_every=10"]
     arguments = [*quick, *length, f"seed={','.join(map(str, range(12)))}"]
 
     def in_job(number: int) -> Callable[[], bool]:
