@@ -26,14 +26,16 @@ def probabilities(name: str, draw: Any, seed: int, folder: Path) -> tuple[np.nda
     """The probabilities [N, K] of the test texts, and the seconds of training and answering, embedding included."""
     from baselines import contrastive, frozen
 
-    embeddings = frozen.Embeddings(draw.encoder, folder / "embeddings.npz")
+    last = 128 if "last 128 tokens" in name else None
+    stored = folder / f"embeddings{'' if last is None else f'-last-{last}'}.npz"
+    embeddings = frozen.Embeddings(draw.encoder, stored, last)
     described = name.endswith(" + descriptions")
     method = name.removesuffix(" + descriptions")
     if method.startswith("SetFit"):
         sampling = "undersampling" if method.endswith("undersampling") else "oversampling"
         run = partial(contrastive.setfit, draw, described, seed, folder / "setfit", sampling)
         texts = []
-    elif method == "logistic regression":
+    elif method.startswith("logistic regression"):
         run = partial(frozen.logistic_regression, draw, embeddings, described)
         texts = [*draw.labeled, *draw.test]
     else:

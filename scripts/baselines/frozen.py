@@ -14,10 +14,13 @@ _SAVE_EVERY = 2_000  # texts: what a stop may cost
 
 
 class Embeddings:
-    """Embeddings of texts as `SentenceTransformer.encode` makes them, kept in a file: made once for all draws."""
+    """Embeddings of texts as `SentenceTransformer.encode` makes them, kept in a file: made once for all draws.
 
-    def __init__(self, encoder: str, path: Path) -> None:
-        self._encoder, self._path = encoder, path
+    last: so many tokens from a text's end are read, not as many from its start as the encoder's authors chose.
+    """
+
+    def __init__(self, encoder: str, path: Path, last: int | None = None) -> None:
+        self._encoder, self._path, self._last = encoder, path, last
         self._vectors: dict[str, np.ndarray] = {}
         self.seconds_a_text = 0.0
         if path.is_file():
@@ -33,6 +36,8 @@ class Embeddings:
             from sentence_transformers import SentenceTransformer  # a requirement of the baselines alone
 
             model = SentenceTransformer(self._encoder, device="cpu")
+            if self._last is not None:
+                model.max_seq_length, model.tokenizer.truncation_side = self._last, "left"
             for start in range(0, len(missing), _SAVE_EVERY):
                 some = list(missing)[start : start + _SAVE_EVERY]
                 begun = time.perf_counter()
