@@ -207,7 +207,7 @@ def paired_difference(values: list[float | None], others: list[float | None]) ->
 
 
 def rows_of(part: str, seeds: list[int], results: Results) -> dict[str, list[Any]]:
-    """A row a run: accuracy (mean, spread, the worst draw), macro-F1, difference to the baseline, seconds."""
+    """A row a run: accuracy (mean, spread, the worst draw), macro-F1, difference to the baseline, seconds and where."""
     experiment, runs = PARTS[part]
     baseline = DEFAULTS[experiment]
     reference = results.scores(f"{experiment}: {baseline}", seeds)
@@ -217,14 +217,15 @@ def rows_of(part: str, seeds: list[int], results: Results) -> dict[str, list[Any
         there = [value for value in values if value is not None]
         if not there:
             continue
-        others = (results.scores(f"{experiment}: {name}", seeds, score) for score in ("macro_f1", "seconds"))
-        macro_f1, seconds = ([value for value in found if value is not None] for found in others)
+        others = (results.scores(f"{experiment}: {name}", seeds, score) for score in ("macro_f1", "seconds", "machine"))
+        macro_f1, seconds, machines = ([value for value in found if value is not None] for found in others)
         rows[name] = [
             mean_and_spread(values),
             f"{100 * min(there):.2f}",
             f"{100 * np.mean(macro_f1):.2f}",
             paired_difference(values, reference) if name != baseline else "",
             f"{np.mean(seconds):.0f}",
+            " and ".join(sorted({"CPU" if " x " in str(machine) else "GPU" for machine in machines})),
         ]
     return rows
 
@@ -245,7 +246,7 @@ def main() -> None:
     for part in parts:
         rows = rows_of(part, options.seeds, results)
         baseline = f"points against {DEFAULTS[PARTS[part][0]]} (95 %)"
-        columns = ["accuracy", "worst draw", "macro-F1", baseline, "seconds"]
+        columns = ["accuracy", "worst draw", "macro-F1", baseline, "seconds", "on"]
         print(f"\n## {_TITLES.get(part, part)}\n\n{table(rows, columns) if rows else 'No run yet.'}")
         if part.endswith("-labels"):
             image = IMAGES / f"{part}.png"

@@ -63,8 +63,8 @@ class Results:
         """Whether the run is there, made by the same overrides."""
         return self.found["runs"].get(job.key, {}).get("overrides") == job.all_overrides
 
-    def scores(self, name: str, seeds: Iterable[int], score: str = "accuracy") -> list[float | None]:
-        """A score of a run for each seed, None where it is not there."""
+    def scores(self, name: str, seeds: Iterable[int], score: str = "accuracy") -> list[Any]:
+        """A score (or `machine`) of a run for each seed, None where it is not there."""
         runs = [self.found["runs"].get(f"{name}, seed={seed}") for seed in seeds]
         return [None if run is None else run[score] for run in runs]
 
