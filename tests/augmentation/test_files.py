@@ -123,6 +123,13 @@ def test_ids_where_row_numbers_are_due(tmp_path: Path, key: str) -> None:
     )
 
 
+def test_ids_of_no_row_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = write(tmp_path / "new.csv", {"key": ["a", "typo", "b"], "new": ["x", "y", "z"]})
+    with caplog.at_level("INFO", "uda"):
+        Paraphrases(path, "new", "key").prepare(["a", "b"], ["b", "a"], num_source_rows=2)
+    assert caplog.messages == [f"{path}: paraphrases of no unlabelled row are left out, of the ids 'typo' (1 in all)"]
+
+
 def test_missing_ids(tmp_path: Path) -> None:
     path = write(tmp_path / "new.csv", {"key": ["a", "b"], "new": ["x", "y"]})
     keys = ["a", *(f"m{number}" for number in range(7))]

@@ -1,5 +1,6 @@
 """Paraphrases that somebody already has, read from a file."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ import pyarrow.parquet as pq
 from uda.augmentation.base import Augmenter
 from uda.augmentation.on_disk import map_from_disk
 from uda.errors import UserError, did_you_mean
+
+log = logging.getLogger(__name__)
 
 _SUFFIXES = (".csv", ".jsonl", ".parquet")
 _CHUNK_ROWS = 10_000
@@ -103,13 +106,18 @@ class Paraphrases(Augmenter):
                 f"{self.path}: expected unique ids in column '{self.id_column}' (augment.id_column), found "
                 f"{_first(repeated)} more than once. Keep one row for each id, or name another column."
             )
-        missing = [key for key in keys if key not in self._row_of]
+        wanted = list(keys)
+        missing = [key for key in wanted if key not in self._row_of]
         if missing:
             raise UserError(
                 f"{self.path}: expected a row for the id of every unlabelled row, found none for "
                 f"{_first(missing)}. Add these rows, or make augment.id_column (now '{self.id_column}') and "
                 "data.id_column name columns of the same ids."
             )
+        if len(wanted) < len(ids):  # often those of the labelled and the test rows
+            unused = set(ids) - set(wanted)
+            few = [key for key in ids if key in unused]
+            log.info("%s: paraphrases of no unlabelled row are left out, of the ids %s", self.path, _first(few))
 
 
 def _check_file(path: Path) -> None:
