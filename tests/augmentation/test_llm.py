@@ -161,7 +161,9 @@ def test_answers_that_are_none_leave_the_original(
 ) -> None:
     caplog.set_level(logging.INFO, "uda")
     endpoint.reply = lambda text, number: reply if text == "bad one" else completion("new")
-    assert made(llm(endpoint), "fine", "bad one", "fine too") == ["new", "bad one", "new"]
+    augmenter = llm(endpoint)
+    assert made(augmenter, "fine", "bad one", "fine too") == ["new", "bad one", "new"]
+    augmenter.close()
     assert caplog.messages[0].startswith(f"kept the original, {outcome}: 'bad one'…")
     assert caplog.messages[-1].startswith(", ".join(sorted(["2 paraphrased", f"1 {outcome}"], key=lambda x: x[2:])))
     assert len(endpoint.bodies) == 3  # no second try
@@ -251,8 +253,12 @@ def test_a_limit_of_hours_ends_the_run(endpoint: Endpoint) -> None:
 def test_a_text_without_an_answer_keeps_its_original(endpoint: Endpoint, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "uda")
     endpoint.reply = lambda text, number: (500, {}, b"too hard") if text == "hard" else completion("new")
-    assert made(llm(endpoint), "a", "hard", "b") == ["new", "hard", "new"]
+    augmenter = llm(endpoint)
+    assert made(augmenter, "a", "hard", "b") == ["new", "hard", "new"]
+    augmenter.close()
     assert len(endpoint.bodies) == 2 + 4
+    (retried,) = (line for line in caplog.messages if "trying again" in line)
+    assert "/v1/ gave no answer (HTTP 500: too hard): trying again in " in retried
     assert "kept the original, without an answer: 'hard'… (HTTP 500: too hard (4 tries))" in caplog.messages
     assert caplog.messages[-1] == "2 paraphrased, 1 without an answer; 20 of 1000000 tokens"
 
@@ -305,6 +311,10 @@ def test_tokens_are_forecast_and_counted(endpoint: Endpoint, caplog: pytest.LogC
     assert "2 texts, about 102 tokens a copy" in caplog.messages[0]
     made(augmenter, "a", "b")
     made(augmenter, "c")
+    assert len(caplog.messages) == 1  # no line for each few texts
+    augmenter.close()
+    augmenter.close()  # as a pipeline may
+    assert len(caplog.messages) == 2
     assert caplog.messages[-1] == "3 paraphrased; 30 of 1000000 tokens"
 
 

@@ -1,6 +1,7 @@
 """A client of OpenAI-compatible chat endpoints for many threads: it tries again, waits, and obeys rate limits."""
 
 import email.utils
+import logging
 import re
 import threading
 import time
@@ -13,7 +14,10 @@ import tenacity
 
 from uda.errors import UserError
 
+log = logging.getLogger(__name__)
+
 FIRST_WAIT, LONGEST_WAIT = 1.0, 60.0  # seconds before the second try, doubled for each one after
+_SECONDS_A_LINE = 10.0  # between two lines of the log about tries that failed
 _LONGEST_PAUSE = 3600.0  # what an endpoint may ask for; more is a quota that is used up
 _REFUSED_CODES = ("content_filter", "context_length_exceeded")  # a text that the endpoint does not want, or not so long
 _NUM_SHOWN = 300  # characters of an endpoint's answer in a message
@@ -65,6 +69,7 @@ class ChatClient:
         self._stopped = threading.Event()
         self._lock = threading.Lock()
         self._open_from = 0.0  # by time.monotonic(): no request before
+        self._told_at = -_SECONDS_A_LINE
         self._client = httpx2.Client(
             base_url=base_url.rstrip("/") + "/",
             timeout=timeout,
@@ -92,6 +97,7 @@ class ChatClient:
             stop=tenacity.stop_after_attempt(self._max_retries + 1),
             wait=self._seconds_to_wait,
             sleep=self._sleep,
+            before_sleep=self._tell,
             reraise=True,
         )
         try:
@@ -170,6 +176,16 @@ class ChatClient:
         backoff = tenacity.wait_exponential_jitter(multiplier=FIRST_WAIT, max=LONGEST_WAIT, jitter=FIRST_WAIT)
         error = state.outcome.exception() if state.outcome else None
         return max(backoff(state), error.wait if isinstance(error, _Temporary) else 0.0)
+
+    def _tell(self, state: tenacity.RetryCallState) -> None:
+        """Say why it takes longer, so often as can be read."""
+        with self._lock:
+            if time.monotonic() - self._told_at < _SECONDS_A_LINE:
+                return
+            self._told_at = time.monotonic()
+        error = state.outcome.exception() if state.outcome else None
+        wait = state.next_action.sleep if state.next_action else 0.0
+        log.info("%s gave no answer (%s): trying again in %.0f s", self._client.base_url, error, wait)
 
     def _shown(self, response: httpx2.Response) -> str:
         text = " ".join(response.text.split())

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -23,6 +24,7 @@ _PLACE = "{text}"
 _BYTES_PER_TOKEN = 4  # of English; for the forecast
 _FEWEST_BYTES_PER_TOKEN = 2  # for what a request may cost at the most
 _MAX_FAILURES = 3  # texts in a row that get no answer before the endpoint is given up
+_SECONDS_A_REPORT = 60.0  # between two lines about what came out
 _EXCERPT = 60  # characters of a text in the log
 
 
@@ -86,6 +88,7 @@ class LanguageModel(Augmenter):
         self._changed = threading.Condition()
         self._used = self._reserved = self._failures = 0  # tokens, tokens at the most, texts in a row
         self._outcomes: Counter[str] = Counter()
+        self._reported, self._reported_at = 0, time.monotonic()
 
     def prepare(self, texts: Iterable[str], keys: Iterable[str], num_source_rows: int) -> None:
         count = size = 0
@@ -117,8 +120,17 @@ class LanguageModel(Augmenter):
         for error in [future.exception() for future in futures if not future.cancelled()]:
             if error is not None and not isinstance(error, Stopped):
                 raise error
-        log.info("%s", self._report())
+        if time.monotonic() - self._reported_at >= _SECONDS_A_REPORT:
+            self._log_report()
         return [future.result() for future in futures]
+
+    def close(self) -> None:
+        if self._outcomes.total() > self._reported:
+            self._log_report()
+
+    def _log_report(self) -> None:
+        log.info("%s", self._report())
+        self._reported, self._reported_at = self._outcomes.total(), time.monotonic()
 
     def fingerprint(self) -> str:
         from uda.augmentation import chat
