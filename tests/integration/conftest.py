@@ -1,13 +1,16 @@
-"""Launches of several real processes, over gloo on this machine."""
+"""Launches of several real processes, over gloo on this machine; and commands that need not import everything again."""
 
+import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -126,3 +129,106 @@ def tiny_files(
         "train.eval_batch_size=7",
         "train.log_every=1",
     ]
+
+
+# Reads a request a line. {"module", "arguments", "cwd", "env", "log"} forks a process that runs the module as
+# `python -m` does and answers with its id; {"poll": id} answers with its exit code, or null.
+SERVER = """
+import json, os, runpy, sys
+import uda.build, uda.data.splits, uda.engine.evaluation, uda.engine.export, uda.engine.training, uda.finish, uda.train
+from torch.utils.tensorboard import SummaryWriter
+
+def run(module, arguments, cwd, env, log):
+    for number, file in ((0, os.devnull), (1, log), (2, log)):
+        opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        os.dup2(opened, number)
+        os.close(opened)
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(env)
+    sys.path[:0] = [cwd, *env.get("PYTHONPATH", "").split(os.pathsep)]
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.exit(0)
+
+codes = {}
+while line := sys.stdin.readline():
+    request = json.loads(line)
+    if "poll" in request:
+        pid = request["poll"]
+        if codes.get(pid) is None:
+            found, status = os.waitpid(pid, os.WNOHANG)
+            codes[pid] = os.waitstatus_to_exitcode(status) if found else None
+        print(json.dumps(codes[pid]), flush=True)
+        continue
+    pid = os.fork()
+    if not pid:
+        for name in [name for name in sys.modules if name == request["module"]]:
+            del sys.modules[name]  # it becomes __main__
+        run(**request)
+    print(pid, flush=True)
+"""
+
+
+class Command:
+    """A running command; what tests ask of a `subprocess.Popen`."""
+
+    def __init__(self, zygote: "Zygote", pid: int) -> None:
+        self._zygote, self.pid = zygote, pid
+
+    def poll(self) -> int | None:
+        code: int | None = self._zygote.answer({"poll": self.pid})
+        return code
+
+    def wait(self) -> int:
+        while (code := self.poll()) is None:
+            time.sleep(0.01)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Zygote:
+    """The process that has imported everything. It ends with `close`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", SERVER],
+            env={**os.environ, "PYTHONPATH": str(config_dir().parent)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def answer(self, request: Mapping[str, Any]) -> Any:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+    def start(self, module: str, *arguments: str, cwd: Path, env: Mapping[str, str], log: Path) -> Command:
+        """`python -m module arguments…`, whose output is added to the file `log`."""
+        request = {"module": module, "arguments": arguments, "cwd": str(cwd), "env": dict(env), "log": str(log)}
+        return Command(self, self.answer(request))
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """Starts commands as forks of one process."""
+    started = Zygote()
+    yield started
+    started.close()

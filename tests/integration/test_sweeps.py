@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -56,17 +57,20 @@ def quick(tiny: list[str], tmp_path: Path) -> list[str]:
     return [*(item for item in tiny if not item.startswith(swept)), "train.num_steps=8"]
 
 
-def start(tmp_path: Path, *overrides: str) -> subprocess.Popen[bytes]:
-    """A sweep of `uda.train`; its log is the file `log`."""
+def start(tmp_path: Path, *overrides: str, zygote: Any = None) -> Any:
+    """A sweep of `uda.train`, which a zygote starts at once; its log is the file `log`."""
     environment = {**os.environ, "PYTHONPATH": f"{config_dir().parent}{os.pathsep}{tmp_path}"}
+    if zygote is not None:
+        (tmp_path / "log").unlink(missing_ok=True)
+        return zygote.start("uda.train", "-m", *overrides, cwd=tmp_path, env=environment, log=tmp_path / "log")
     arguments = [sys.executable, "-m", "uda.train", "-m", *overrides]
     with (tmp_path / "log").open("wb") as log:
         return subprocess.Popen(arguments, cwd=tmp_path, env=environment, stdout=log, stderr=log)
 
 
-def sweep(tmp_path: Path, *overrides: str) -> tuple[int, str]:
+def sweep(tmp_path: Path, *overrides: str, zygote: Any = None) -> tuple[int, str]:
     """The exit code of a whole sweep and what it said."""
-    code = start(tmp_path, *overrides).wait()
+    code = start(tmp_path, *overrides, zygote=zygote).wait()
     return code, (tmp_path / "log").read_text()
 
 
@@ -76,7 +80,7 @@ def finished(folder: Path) -> dict[Path, tuple[int, bytes]]:
     return {path.parent: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
 
 
-def wait_until(process: subprocess.Popen[bytes], moment: Callable[[], bool], log: Path) -> None:
+def wait_until(process: Any, moment: Callable[[], bool], log: Path) -> None:
     while not moment():
         assert process.poll() is None, log.read_text()
         time.sleep(0.02)
@@ -267,7 +271,7 @@ def test_every_launcher_gives_each_job_its_own_state_and_lists_the_failed_one(qu
 
 
 @pytest.mark.slow
-def test_twelve_jobs_stopped_in_the_middle_repeat_no_finished_one(quick, tmp_path) -> None:
+def test_twelve_jobs_stopped_in_the_middle_repeat_no_finished_one(quick, tmp_path, zygote) -> None:
     """Killed, stopped by SIGINT, then left alone. What is finished stays as it is, to the byte and the nanosecond."""
     outputs, log = tmp_path / "outputs", tmp_path / "log"
     length = ["train.num_steps=30", "train.checkpoint_every=10"]
@@ -277,14 +281,14 @@ def test_twelve_jobs_stopped_in_the_middle_repeat_no_finished_one(quick, tmp_pat
         """The job of this number, from 1, has a checkpoint, and all before it are finished."""
         return lambda: len({path.parent for path in outputs.glob("tiny/*/checkpoints/step-*")}) == number
 
-    process = start(tmp_path, *arguments)
+    process = start(tmp_path, *arguments, zygote=zygote)
     wait_until(process, in_job(4), log)
     process.kill()
     process.wait()
     first = finished(outputs)
     assert len(first) == 3
 
-    process = start(tmp_path, *arguments)
+    process = start(tmp_path, *arguments, zygote=zygote)
     wait_until(process, in_job(7), log)
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
@@ -297,7 +301,7 @@ def test_twelve_jobs_stopped_in_the_middle_repeat_no_finished_one(quick, tmp_pat
     assert len(list(outputs.glob("tiny/*"))) == 7  # the jobs after it were not begun
     assert {folder: second[folder] for folder in first} == first
 
-    code, said = sweep(tmp_path, *arguments)
+    code, said = sweep(tmp_path, *arguments, zygote=zygote)
     assert code == 0, said
     assert said.count("finished before: ") == 6
     third = finished(outputs)
@@ -354,7 +358,7 @@ def test_a_job_that_submitit_puts_into_the_queue_again_goes_on_from_its_checkpoi
 
 
 @pytest.mark.slow
-def test_optuna_gets_the_scores_of_the_runs_and_asks_for_the_same_trials_again(quick, tmp_path) -> None:
+def test_optuna_gets_the_scores_of_the_runs_and_asks_for_the_same_trials_again(quick, tmp_path, zygote) -> None:
     arguments = [
         *quick,
         "+sweep=hyperparameters",
@@ -363,7 +367,7 @@ def test_optuna_gets_the_scores_of_the_runs_and_asks_for_the_same_trials_again(q
         "hydra.sweeper.storage=sqlite:///study.db",
         "hydra.sweeper.study_name=first",
     ]
-    code, said = sweep(tmp_path, *arguments)
+    code, said = sweep(tmp_path, *arguments, zygote=zygote)
     assert code == 2
     outputs = tmp_path / "outputs"
     jobs = finished(outputs)
@@ -384,7 +388,7 @@ def test_optuna_gets_the_scores_of_the_runs_and_asks_for_the_same_trials_again(q
     assert told == pytest.approx(scores)
     best = yaml.safe_load((outputs / "optimization_results.yaml").read_text())
     assert best["best_value"] == study.best_value == max(scores.values())
-    code, said = sweep(tmp_path, *arguments[:-2])  # without a storage
+    code, said = sweep(tmp_path, *arguments[:-2], zygote=zygote)  # without a storage
     assert code == 2
     assert said.count("finished before: ") == len(jobs)
     assert finished(outputs) == jobs
