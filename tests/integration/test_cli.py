@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -30,7 +31,14 @@ def command(name: str, *overrides: str, cwd: Path, **environment: str) -> subpro
     )
 
 
-def wait_for_step_20(process: subprocess.Popen[str], log: Path) -> None:
+def started(zygote: Any, folder: Path, *overrides: str) -> Any:
+    """`uda.train` at work; what it says goes into the file `log`."""
+    (folder / "log").touch()
+    environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
+    return zygote.start("uda.train", *overrides, cwd=folder, env=environment, log=folder / "log")
+
+
+def wait_for_step_20(process: Any, log: Path) -> None:
     while "step 20/" not in log.read_text():
         assert process.poll() is None, log.read_text()
         time.sleep(0.1)
@@ -195,37 +203,30 @@ def test_a_sweep_goes_on_after_a_failed_job_and_lists_it(tiny, tmp_path) -> None
 
 
 @pytest.mark.slow
-def test_a_signal_ends_a_sweep(tiny, tmp_path) -> None:
-    arguments = [sys.executable, "-m", "uda.train", "-m", *tiny, "train.num_steps=4000", "seed=0,1"]
-    environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stderr=log)
-        wait_for_step_20(process, tmp_path / "log")
-        process.terminate()
-        assert process.wait() == 143
+def test_a_signal_ends_a_sweep(tiny, tmp_path, zygote) -> None:
+    process = started(zygote, tmp_path, "-m", *tiny, "train.num_steps=4000", "seed=0,1")
+    wait_for_step_20(process, tmp_path / "log")
+    process.terminate()
+    assert process.wait() == 143
     assert len(list((tmp_path / "outputs/tiny").glob("*"))) == 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(tiny, tmp_path, number, code) -> None:
-    arguments = [sys.executable, "-m", "uda.train", *tiny, "train.num_steps=4000", "hydra.run.dir=run"]
-    environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stderr=log)
-        wait_for_step_20(process, tmp_path / "log")
-        process.send_signal(number)
-        assert process.wait() == code
+def test_a_signal_writes_a_checkpoint_and_the_same_command_goes_on(tiny, tmp_path, zygote, number, code) -> None:
+    overrides = [*tiny, "train.num_steps=4000", "hydra.run.dir=run"]
+    process = started(zygote, tmp_path, *overrides)
+    wait_for_step_20(process, tmp_path / "log")
+    process.send_signal(number)
+    assert process.wait() == code
     assert "Traceback" not in (tmp_path / "log").read_text()
     (checkpoint,) = (tmp_path / "run/checkpoints").glob("step-*")
-    process = subprocess.Popen(arguments, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "resuming after step" in line:
-            assert line.strip().endswith(checkpoint.name.removeprefix("step-"))
-            break
+    process = started(zygote, tmp_path, *overrides)
+    resumed = f"resuming after step {checkpoint.name.removeprefix('step-')}\n"
+    while resumed not in (tmp_path / "log").read_text():
+        assert process.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.1)
     process.terminate()
-    process.stderr.read()
     assert process.wait() in (143, -signal.SIGTERM)
 
 
