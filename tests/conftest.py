@@ -1,10 +1,13 @@
 """Small real things for the tests: a tiny BERT with a tokenizer, and files of made-up reviews."""
 
+import importlib
 import json
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -139,6 +142,15 @@ def tiny(tiny_bert: Path, review_files: Path) -> list[str]:
         "train.checkpoint_every=null",
         "train.log_every=1",
     ]
+
+
+@pytest.fixture(scope="module")
+def script() -> Iterator[Callable[[str], ModuleType]]:
+    """`script(name)`: a module of the folder scripts/."""
+    folder = str(Path(__file__).parents[1] / "scripts")
+    sys.path.insert(0, folder)
+    yield importlib.import_module
+    sys.path.remove(folder)
 
 
 ENCODERS = ["bert", "roberta", "distilbert", "deberta-v2", "electra", "mpnet", "modernbert"]

@@ -1,26 +1,20 @@
 """The baselines of `scripts/` get the rows of `uda.train`, and scikit-learn's learn from what they are given."""
 
-import importlib
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+@pytest.fixture(scope="module")
+def rows(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("baselines.rows")
 
 
 @pytest.fixture(scope="module")
-def rows() -> ModuleType:
-    sys.path.insert(0, str(SCRIPTS))
-    yield importlib.import_module("baselines.rows")
-    sys.path.remove(str(SCRIPTS))
-
-
-@pytest.fixture(scope="module")
-def frozen(rows: ModuleType) -> ModuleType:
-    return importlib.import_module("baselines.frozen")
+def frozen(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("baselines.frozen")
 
 
 class Planted:

@@ -1,25 +1,20 @@
 """What the comparisons of `scripts/` count as done, and the numbers of their tables."""
 
-import importlib
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+@pytest.fixture(scope="module")
+def comparison(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("comparison")
 
 
 @pytest.fixture(scope="module")
-def comparison() -> ModuleType:
-    sys.path.insert(0, str(SCRIPTS))
-    yield importlib.import_module("comparison")
-    sys.path.remove(str(SCRIPTS))
-
-
-@pytest.fixture(scope="module")
-def objectives(comparison: ModuleType) -> ModuleType:
-    return importlib.import_module("compare_objectives")
+def objectives(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("compare_objectives")
 
 
 def test_two_comparisons_at_once_keep_each_others_results(comparison: ModuleType, tmp_path: Path) -> None:
