@@ -163,8 +163,7 @@ while line := sys.stdin.readline():
         continue
     pid = os.fork()
     if not pid:
-        for name in [name for name in sys.modules if name == request["module"]]:
-            del sys.modules[name]  # it becomes __main__
+        sys.modules.pop(request["module"], None)  # it becomes __main__
         run(**request)
     print(pid, flush=True)
 """
