@@ -3,7 +3,6 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +187,33 @@ def test_big_endian_mark(tmp_path: Path) -> None:
     assert both_ways(path) == [["é"]]
 
 
+class Drops(io.RawIOBase):
+    """A pipe into which somebody writes a byte at a time, and which then stays open."""
+
+    def __init__(self, content: bytes) -> None:
+        self.rest = io.BytesIO(content)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        byte = self.rest.read(1)
+        if not byte:
+            raise OSError("more would be waited for")
+        buffer[:1] = byte
+        return 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_rows_are_there_as_soon_as_they_have_come(encoding: str) -> None:
+    """And the encoding is found though its mark comes in pieces."""
+    stream: Any = io.BufferedReader(Drops("é one\ntwo\nthr".encode(encoding)))
+    tables = stream_tables(stream, TableOptions("text"), 1)
+    assert [next(tables).text[0] for _ in range(2)] == ["é one", "two"]
+    with pytest.raises(UserError, match="more would be waited for"):
+        next(tables)
+
+
 def test_wrong_encoding(tmp_path: Path) -> None:
     path = written(tmp_path / "rows.csv", b"text,label\ngood,pos\n" + "café,pos\n".encode("cp1252"))
     assert refusal(path) == (
@@ -362,12 +388,19 @@ def test_streaming_reads_no_further_than_it_must(tmp_path: Path) -> None:
     class Endless(io.RawIOBase):
         taken = 0
 
-        def read(self, size: int = -1) -> bytes:
-            self.taken += size
-            return b'{"text": "a"}\n' * (size // 14)
+        def readable(self) -> bool:
+            return True
+
+        def readinto(self, buffer: Any) -> int:
+            row = b'{"text": "a"}\n'
+            content = (row * (len(buffer) // len(row) + 2))[self.taken % len(row) :][: len(buffer)]
+            buffer[:] = content
+            self.taken += len(content)
+            return len(content)
 
     endless = Endless()
-    frames: Iterator[pd.DataFrame] = stream_tables(endless, TableOptions(format="jsonl"), 1_000)  # type: ignore[arg-type]
+    stream: Any = io.BufferedReader(endless)
+    frames = stream_tables(stream, TableOptions(format="jsonl"), 1_000)
     assert [len(next(frames)) for _ in range(100)] == [1_000] * 100
     assert endless.taken < 100 * 1_000 * 14 + 2**19
 

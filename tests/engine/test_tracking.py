@@ -11,6 +11,7 @@ from tensorboard import plugin_util
 from tensorboard.backend.event_processing import plugin_event_accumulator
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
+from torch.utils.tensorboard import SummaryWriter
 
 import uda.train
 from uda import config
@@ -20,7 +21,7 @@ from uda.engine.flops import PassCost
 from uda.engine.process import Process
 from uda.engine.settings import Precision
 from uda.engine.step import StepOutcome
-from uda.engine.tracking import SamplePair, Tracker, Work, as_cell, class_mix, tags, write_hparams
+from uda.engine.tracking import SamplePair, Tracker, Work, as_cell, class_mix, tags, write_hparams, write_image
 from uda.hparams import hparams
 
 WORK = Work(PassCost(per_token=7.0, per_square=2.0), limit=100.0)
@@ -105,6 +106,7 @@ SCORES = {"accuracy": 0.5, "macro_f1": 0.25, "nll": 0.75, "ece": 0.125, "step": 
 
 def test_settings_are_read_back_and_stand_once(tmp_path: Path) -> None:
     folder = tmp_path / "imdb" / "run" / "tensorboard"
+    folder.mkdir(parents=True)
     values = {"rate": 1e-3, "steps": 3, "flag": True, "name": "x", "none": None, "list": [1, 2]}
     for accuracy in (0.1, 0.5):  # a run that was killed while it finished does it again
         write_hparams(folder, values, {**SCORES, "accuracy": accuracy})
@@ -117,6 +119,17 @@ def test_settings_are_read_back_and_stand_once(tmp_path: Path) -> None:
     assert [info.name.tag for info in experiment.metric_infos] == metrics
     assert [(event.step, event.value) for event in events.Scalars("selected/accuracy")] == [(20, 0.5)]
     assert [path for path in folder.iterdir() if path.is_dir()] == []  # no run beside the run
+
+
+def test_a_resume_in_the_same_second_takes_nothing_back_that_the_end_wrote(tmp_path: Path) -> None:
+    """TensorBoard reads the files of one second by their numbers, as texts: the 10th stands before the 9th."""
+    write_hparams(tmp_path, {"rate": 1e-3}, SCORES)
+    write_image(tmp_path, "calibration/reliability", np.zeros((2, 2, 3), dtype=np.uint8), 20)
+    with SummaryWriter(str(tmp_path), purge_step=9) as writer:
+        writer.add_scalar("loss/total", 0.5, 9)
+    events = read(tmp_path)
+    assert [event.step for event in events.Scalars("selected/accuracy")] == [20]
+    assert [step for step, _ in images(events, "calibration/reliability")] == [20]
 
 
 def test_all_objectives_name_the_same_settings(tiny: list[str]) -> None:

@@ -3,6 +3,7 @@
 import codecs
 import io
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_LONGEST_MARK = max(map(len, _MARKS))
 
 
 class WrongEncoding(ValueError):
@@ -31,14 +33,15 @@ def decoded_lines(file: Any, encoding: str | None) -> Iterator[str]:
 
     Raises WrongEncoding.
     """
-    blocks = iter(lambda: file.read(_BLOCK), b"")
+    # As they come: Python heeds a signal between two reads, while one that waits for a whole block may miss it.
+    blocks = chain([file.read(_LONGEST_MARK)], iter(lambda: file.read1(_BLOCK), b""))
     pending: list[str] = []
     for text in _decoded(blocks, encoding):
         pending.append(text)
         if "\n" not in text and "\r" not in text:
             continue  # a line longer than a block
         lines = list(io.StringIO("".join(pending), newline=""))
-        pending = [lines.pop()]  # a \n may follow its \r
+        pending = [] if lines[-1].endswith("\n") else [lines.pop()]  # a \n may follow its \r
         yield from lines
     if rest := "".join(pending):
         yield from io.StringIO(rest, newline="")

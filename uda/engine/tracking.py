@@ -2,12 +2,14 @@
 
 import logging
 import re
+import shutil
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from uda.engine.flops import PassCost
 from uda.engine.process import Process
 from uda.engine.step import StepOutcome
-from uda.files import sync
+from uda.files import sync, write_aside
 
 log = logging.getLogger(__name__)
 
@@ -246,10 +248,7 @@ def write_hparams(folder: Path, values: dict[str, Any], scores: dict[str, Any]) 
     """
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2, summary_v2
-    from torch.utils.tensorboard import SummaryWriter
 
-    for old in folder.glob("events.*.hparams"):
-        old.unlink()
     results = {f"selected/{name}": scores[name] for name in SCORES}
     experiment = api_pb2.Experiment(
         hparam_infos=[api_pb2.HParamInfo(name=key, differs=key in _SHOWN_FIRST) for key in values],
@@ -261,7 +260,7 @@ def write_hparams(folder: Path, values: dict[str, Any], scores: dict[str, Any]) 
     shown = {
         key: value if isinstance(value, plain) else str(value) for key, value in values.items() if value is not None
     }
-    with SummaryWriter(str(folder), filename_suffix=".hparams") as writer:
+    with _last_file(folder, "hparams") as writer:
         writer.file_writer.add_summary(Summary(value=[columns]))
         row = "/".join(folder.absolute().parts[-3:-1])
         writer.file_writer.add_summary(summary_v2.hparams_pb(shown, trial_id=row))
@@ -271,9 +270,21 @@ def write_hparams(folder: Path, values: dict[str, Any], scores: dict[str, Any]) 
 
 def write_image(folder: Path, tag: str, image: np.ndarray, step: int) -> None:
     """A picture [H, W, 3] of a finished run. The file replaces that of an earlier try."""
+    with _last_file(folder, "picture") as writer:
+        writer.add_image(tag, image, step, dataformats="HWC")
+
+
+@contextmanager
+def _last_file(folder: Path, kind: str) -> Iterator[Any]:
+    """A writer of a file of its own, whole or as it was before.
+
+    Its name stands behind those with a time: TensorBoard reads by name, and the file of a resume, which says from which
+    step on everything before it counts no more, may carry the same second as one written by this process afterwards.
+    """
     from torch.utils.tensorboard import SummaryWriter
 
-    for old in folder.glob("events.*.picture"):
-        old.unlink()
-    with SummaryWriter(str(folder), filename_suffix=".picture") as writer:
-        writer.add_image(tag, image, step, dataformats="HWC")
+    with TemporaryDirectory() as scratch:
+        with SummaryWriter(scratch) as writer:
+            yield writer
+        (written,) = Path(scratch).iterdir()
+        write_aside(folder / f"events.out.tfevents.end.{kind}", lambda aside: shutil.copyfile(written, aside))
