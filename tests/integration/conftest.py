@@ -6,10 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -18,17 +20,22 @@ import pytest
 from uda.config import config_dir
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Ours, in which `python -m uda.…` finds this checkout from anywhere, and each process takes one core."""
+    return {**os.environ, "PYTHONPATH": str(config_dir().parent), "OMP_NUM_THREADS": "1", **more}
+
+
 @dataclass
 class Launch:
     """A launcher and its ranks; what all of them write to standard error goes to one file."""
 
-    launcher: subprocess.Popen[bytes]
+    launcher: Any  # a Popen or a Command
     log: Path
 
     def ranks(self) -> dict[int, psutil.Process]:
-        """The processes that were launched, by rank."""
+        """The processes that were launched, by rank, which is the order of their start."""
         children = psutil.Process(self.launcher.pid).children()
-        return {int(child.environ()["RANK"]): child for child in children}
+        return dict(enumerate(sorted(children, key=lambda child: (child.create_time(), child.pid))))
 
     def ended(self, ranks: dict[int, psutil.Process], seconds: float) -> list[int]:
         """The ranks that have ended when so many seconds are over, or as soon as all have."""
@@ -54,33 +61,29 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 @pytest.fixture(scope="module")
-def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Launch]]:
+def launch(zygote: "Zygote", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Launch]]:
     """`launch(count, program, *arguments)`: so many processes of a script or of `-m module`, one without a launcher.
 
-    stderr: a file descriptor in place of the log's file. Whatever is left of them is ended at the end.
+    They are forks of one process; with stderr, a file descriptor in place of the log's file, they are started by
+    Python's own means. Whatever is left of them is ended at the end.
     """
     folder = tmp_path_factory.mktemp("launches")
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(config_dir().parent),
-        "UDA_CACHE": str(tmp_path_factory.getbasetemp() / "cache"),
-        "OMP_NUM_THREADS": "1",
-    }
+    own = {"UDA_CACHE": str(tmp_path_factory.getbasetemp() / "cache")}
     started: list[psutil.Process] = []
 
     def start(count: int, *arguments: str, stderr: int | None = None) -> Launch:
-        command = [sys.executable]
+        command: list[str] = []
         if count > 1:
             command += ["-m", "torch.distributed.run", "--nproc_per_node", str(count), "--master_addr", "127.0.0.1"]
             command += ["--master_port", str(free_port())]
+        command += arguments
         log = folder / f"{len(started)}.log"
-        with log.open("w") as file:
+        launcher: Any
+        if stderr is None:
+            launcher = zygote.start(*command, cwd=folder, env=own, log=log)
+        else:
             launcher = subprocess.Popen(
-                [*command, *arguments],
-                cwd=folder,
-                env=environment,
-                stderr=file if stderr is None else stderr,
-                start_new_session=True,  # a Ctrl-C reaches all of them, and not us
+                [sys.executable, *command], cwd=folder, env=environment(**own), stderr=stderr, start_new_session=True
             )
         started.append(psutil.Process(launcher.pid))
         return Launch(launcher, log)
@@ -131,56 +134,24 @@ def tiny_files(
     ]
 
 
-# Reads a request a line. {"module", "arguments", "cwd", "env", "log"} forks a process that runs the module as
-# `python -m` does and answers with its id; {"poll": id} answers with its exit code, or null.
-SERVER = """
-import json, os, runpy, sys
-import uda.build, uda.data.splits, uda.engine.evaluation, uda.engine.export, uda.engine.training, uda.finish, uda.train
-from torch.utils.tensorboard import SummaryWriter
-
-def run(module, arguments, cwd, env, log):
-    for number, file in ((0, os.devnull), (1, log), (2, log)):
-        opened = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-        os.dup2(opened, number)
-        os.close(opened)
-    os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(env)
-    sys.path[:0] = [cwd, *env.get("PYTHONPATH", "").split(os.pathsep)]
-    sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
-    sys.exit(0)
-
-codes = {}
-while line := sys.stdin.readline():
-    request = json.loads(line)
-    if "poll" in request:
-        pid = request["poll"]
-        if codes.get(pid) is None:
-            found, status = os.waitpid(pid, os.WNOHANG)
-            codes[pid] = os.waitstatus_to_exitcode(status) if found else None
-        print(json.dumps(codes[pid]), flush=True)
-        continue
-    pid = os.fork()
-    if not pid:
-        sys.modules.pop(request["module"], None)  # it becomes __main__
-        run(**request)
-    print(pid, flush=True)
-"""
-
-
 class Command:
     """A running command; what tests ask of a `subprocess.Popen`."""
 
-    def __init__(self, zygote: "Zygote", pid: int) -> None:
-        self._zygote, self.pid = zygote, pid
+    def __init__(self, zygote: "Zygote", pid: int, log: Path) -> None:
+        self._zygote, self.pid, self._log = zygote, pid, log
+
+    def text(self) -> str:
+        """What it has said until now."""
+        return self._log.read_text()
 
     def poll(self) -> int | None:
         code: int | None = self._zygote.answer({"poll": self.pid})
         return code
 
-    def wait(self) -> int:
+    def wait(self, timeout: float = 900) -> int:
+        until = time.monotonic() + timeout
         while (code := self.poll()) is None:
+            assert time.monotonic() < until, f"still there after {timeout} s"
             time.sleep(0.01)
         return code
 
@@ -196,12 +167,13 @@ class Command:
 
 
 class Zygote:
-    """The process that has imported everything. It ends with `close`."""
+    """The process that has imported everything, see zygote.py. It ends with `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._process = subprocess.Popen(
-            [sys.executable, "-c", SERVER],
-            env={**os.environ, "PYTHONPATH": str(config_dir().parent)},
+            [sys.executable, str(Path(__file__).with_name("zygote.py"))],
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -214,10 +186,27 @@ class Zygote:
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())
 
-    def start(self, module: str, *arguments: str, cwd: Path, env: Mapping[str, str], log: Path) -> Command:
-        """`python -m module arguments…`, whose output is added to the file `log`."""
-        request = {"module": module, "arguments": arguments, "cwd": str(cwd), "env": dict(env), "log": str(log)}
-        return Command(self, self.answer(request))
+    def start(
+        self,
+        *argv: str,
+        cwd: Path,
+        log: Path,
+        out: Path | None = None,
+        input: str | Path = os.devnull,
+        env: Mapping[str, str] = MappingProxyType({}),
+    ) -> Command:
+        """`python argv…` in our environment and env; its output is added to the files `log` and, where given, `out`."""
+        log.touch()
+        files = {"input": str(input), "out": str(out or log), "log": str(log)}
+        pid = self.answer({"argv": argv, "cwd": str(cwd), "env": environment(**env), **files})
+        return Command(self, pid, log)
+
+    def run(self, *argv: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+        """`python argv…` to its end. options: cwd, input, env of `start`."""
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        out, log = folder / "out", folder / "log"
+        code = self.start(*argv, out=out, log=log, **options).wait()
+        return subprocess.CompletedProcess(argv, code, out.read_text(), log.read_text())
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -226,8 +215,8 @@ class Zygote:
 
 
 @pytest.fixture(scope="session")
-def zygote() -> Iterator[Zygote]:
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     """Starts commands as forks of one process."""
-    started = Zygote()
+    started = Zygote(tmp_path_factory.mktemp("commands"))
     yield started
     started.close()

@@ -1,10 +1,7 @@
 """`uda.adapt` as a whole: texts in, an encoder out that training starts from; resumed, refused, spread."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +18,7 @@ import uda.evaluate
 import uda.predict
 import uda.train
 from uda.checks import check_adapt
-from uda.config import compose, config_dir, read_adapt
+from uda.config import compose, read_adapt
 from uda.engine import adaptation
 from uda.errors import UserError
 
@@ -297,20 +294,17 @@ def test_many_passes_are_warned_of(
 
 def command(overrides: list[str], folder: Path, *others: str) -> list[str]:
     settings = [*overrides, "train.precision=fp32", "train.checkpoint_every=5", f"hydra.run.dir={folder}", *others]
-    return [sys.executable, "-m", "uda.adapt", *settings]
+    return ["-m", "uda.adapt", *settings]
 
 
 @pytest.mark.slow
-def test_kill_and_sigterm_leave_no_trace(adapted: Path, overrides: list[str], tmp_path: Path) -> None:
+def test_kill_and_sigterm_leave_no_trace(adapted: Path, overrides: list[str], tmp_path: Path, zygote: Any) -> None:
     """Real processes: one killed at its first checkpoint, one stopped by SIGTERM; the third ends as if alone."""
-    environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
     folder = tmp_path / "run"
     steps = ["adapt.num_steps=100", "adapt.eval_every=null"]
 
-    def start(where: Path) -> "subprocess.Popen[bytes]":
-        return subprocess.Popen(
-            command(overrides, where, *steps), cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL
-        )
+    def start(where: Path) -> Any:
+        return zygote.start(*command(overrides, where, *steps), cwd=tmp_path, log=tmp_path / "log")
 
     def reached(number: int) -> bool:
         return any(int(path.name[5:]) >= number for path in (folder / "checkpoints").glob("step-*"))
@@ -331,7 +325,7 @@ def test_kill_and_sigterm_leave_no_trace(adapted: Path, overrides: list[str], tm
 def test_two_processes_do_what_one_does(
     adapted: Path, overrides: list[str], launch: Callable[..., Any], tmp_path: Path
 ) -> None:
-    launch(2, "-m", "uda.adapt", *command(overrides, tmp_path / "two")[3:]).finish()
+    launch(2, *command(overrides, tmp_path / "two")).finish()
     one, two = (load_file(folder / "model/model.safetensors") for folder in (adapted, tmp_path / "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-4)

@@ -2,12 +2,11 @@
 
 import json
 import logging
-import os
 import random
+import re
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import uda.augment
 import uda.train
 from uda.augmentation.tfidf import TfIdfReplacement
 from uda.augmenting import encoder_lowercases, leaves_case_open, make_copies
-from uda.config import compose, config_dir, read_augment, read_train
+from uda.config import compose, read_augment, read_train
 from uda.copies import Copies
 from uda.data.splits import load_split
 from uda.engine.settings import ModelSettings
@@ -37,10 +36,16 @@ def augment(*overrides: str) -> uda.augment.Result:
     return uda.augment.run(compose("augment", list(overrides)))
 
 
-def command(*overrides: str) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
-    arguments = [sys.executable, "-m", "uda.augment", *overrides]
-    return subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+@pytest.fixture
+def command(zygote: Any, tmp_path: Path) -> Callable[..., Any]:
+    """`command(*overrides)`: `uda.augment`, started."""
+    logs: list[Path] = []
+
+    def start(*overrides: str) -> Any:
+        logs.append(tmp_path / f"{len(logs)}.log")
+        return zygote.start("-m", "uda.augment", *overrides, cwd=tmp_path, log=logs[-1])
+
+    return start
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -252,37 +257,35 @@ def test_the_schemas_read_what_was_composed(tiny: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_the_command(tiny: list[str], cache: Path) -> None:
+def test_the_command(tiny: list[str], tmp_path: Path, cache: Path, zygote: Any, command: Callable[..., Any]) -> None:
     """Twice at once and once more, then emptied: exit code 0, the summary on standard error."""
     processes = [command(*tiny) for _ in range(2)]
     for process in processes:
-        out, err = process.communicate()
-        assert (process.returncode, out) == (0, ""), err
-        assert "60 texts: " in err
-    process = command(*tiny)
-    _, err = process.communicate()
-    assert "60 texts: 0 computed, the other 60 in the cache or equal to one; " in err
-    assert f"cache: {cache}, " in err
+        assert process.wait() == 0, process.text()
+        assert "60 texts: " in process.text()
+    done = zygote.run("-m", "uda.augment", *tiny, cwd=tmp_path)
+    assert "60 texts: 0 computed, the other 60 in the cache or equal to one; " in done.stderr
+    assert f"cache: {cache}, " in done.stderr
+    assert done.stdout == ""
     (folder,) = Path("outputs/tiny").iterdir()
     assert sorted(path.name for path in folder.iterdir()) == ["augment.log", "augmentation.html", "metrics.json"]
-    process = command(*tiny, "clear=true", "hydra.run.dir=outputs/clear")
-    process.communicate()
-    assert process.returncode == 0
+    assert command(*tiny, "clear=true", "hydra.run.dir=outputs/clear").wait() == 0
     (left,) = (cache / "TfIdfReplacement").iterdir()
     assert left.suffix == ".cleared"
     assert not Path("outputs/clear").exists()
     process = command(*tiny, "augment.shard=1")
-    _, err = process.communicate()
-    assert (process.returncode, err.count("uda: ")) == (2, 1)
-    assert "augment.shard: expected a number from 0 to 0, as augment.num_shards=1, found 1" in err
+    assert process.wait() == 2
+    assert process.text().count("uda: ") == 1
+    assert "augment.shard: expected a number from 0 to 0, as augment.num_shards=1, found 1" in process.text()
 
 
 @pytest.mark.slow
-def test_a_sweep_over_shards_makes_one_cache(tiny: list[str], tmp_path: Path, cache: Path) -> None:
+def test_a_sweep_over_shards_makes_one_cache(
+    tiny: list[str], tmp_path: Path, cache: Path, command: Callable[..., Any]
+) -> None:
     augment(*tiny, f"augment.cache_dir={tmp_path}/whole")
     process = command("-m", *tiny, "augment.num_shards=2", "augment.shard=0,1")
-    _, err = process.communicate()
-    assert process.returncode == 0, err
+    assert process.wait() == 0, process.text()
     assert files(cache) == files(tmp_path / "whole")
     assert len(list(Path("outputs/tiny").glob("augment-seed0-*shard=[01]-*/metrics.json"))) == 2
 
@@ -302,7 +305,9 @@ def test_the_number_of_processes_changes_nothing(many: list[str], tmp_path: Path
 
 
 @pytest.mark.slow
-def test_kills_leave_the_cache_of_an_undisturbed_run(many: list[str], tmp_path: Path, cache: Path) -> None:
+def test_kills_leave_the_cache_of_an_undisturbed_run(
+    many: list[str], tmp_path: Path, cache: Path, command: Callable[..., Any]
+) -> None:
     started = time.monotonic()
     augment(*many, f"augment.cache_dir={tmp_path}/whole")
     seconds = time.monotonic() - started
@@ -310,27 +315,26 @@ def test_kills_leave_the_cache_of_an_undisturbed_run(many: list[str], tmp_path: 
     rng = random.Random(seed)
     for _ in range(4):
         process = command(*many)
-        time.sleep(rng.uniform(0.5, 1.5 + seconds))
+        time.sleep(rng.uniform(0, seconds))
         process.kill()
-        process.communicate()
+        process.wait()
     process = command(*many)
-    _, err = process.communicate()
-    assert process.returncode == 0, f"seed {seed}: {err}"
+    assert process.wait() == 0, f"seed {seed}: {process.text()}"
     assert files(cache) == files(tmp_path / "whole"), f"seed {seed}"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_it_with_a_message(many: list[str], tmp_path: Path, number: int, code: int) -> None:
+def test_a_signal_ends_it_with_a_message(
+    many: list[str], tmp_path: Path, command: Callable[..., Any], number: int, code: int
+) -> None:
     process = command(*many, "augment.num_copies=40")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if " augmenting 24" in line or " augmenting 23" in line:
-            break
+    while not re.search(" augmenting 2[34]", process.text()):
+        assert process.poll() is None, process.text()
+        time.sleep(0.05)
     time.sleep(2)
     process.send_signal(number)
-    _, err = process.communicate()
-    assert process.returncode == code, err
-    assert f"uda: stopped by {signal.Signals(number).name}; what was made until now is in the cache" in err
-    assert "Traceback" not in err
+    assert process.wait() == code, process.text()
+    assert f"uda: stopped by {signal.Signals(number).name}; what was made until now is in the cache" in process.text()
+    assert "Traceback" not in process.text()
     assert files(tmp_path / "cache/augmented")

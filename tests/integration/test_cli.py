@@ -34,8 +34,7 @@ def command(name: str, *overrides: str, cwd: Path, **environment: str) -> subpro
 def started(zygote: Any, folder: Path, *overrides: str) -> Any:
     """`uda.train` at work; what it says goes into the file `log`."""
     (folder / "log").touch()
-    environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
-    return zygote.start("uda.train", *overrides, cwd=folder, env=environment, log=folder / "log")
+    return zygote.start("-m", "uda.train", *overrides, cwd=folder, log=folder / "log")
 
 
 def wait_for_step_20(process: Any, log: Path) -> None:
@@ -165,7 +164,7 @@ def test_a_fault_of_ours_is_a_traceback_and_exit_code_1(tmp_path) -> None:
 
 
 @pytest.mark.slow
-def test_train_evaluate_and_sweep_from_the_command_line(tiny, tmp_path, ask) -> None:
+def test_train_evaluate_and_sweep_from_the_command_line(tiny, tmp_path, ask, zygote) -> None:
     done = command("train", *tiny, "hydra.run.dir=first", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
@@ -178,24 +177,26 @@ def test_train_evaluate_and_sweep_from_the_command_line(tiny, tmp_path, ask) -> 
     ):
         assert line in done.stderr
     assert ask(tmp_path, "uda.train", *tiny, "hydra.run.dir=first")[0] == 2
-    code, _, said = ask(tmp_path, "uda.evaluate", "run=first")
-    assert code == 0, said
+    done = zygote.run("-m", "uda.evaluate", "run=first", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     metrics = json.loads((tmp_path / "first/evaluations/own/metrics.json").read_text())
     final = json.loads((tmp_path / "first/metrics.json").read_text())["final"]
     assert metrics["accuracy"] == final["accuracy"]
     tiny = [item for item in tiny if not item.startswith("objective.")]  # keys that objective=supervised lacks
-    code, _, said = ask(tmp_path, "uda.train", "-m", *tiny, "seed=0,1", "objective=supervised,uda")
-    assert code == 0, said
+    sweep = ["-m", "uda.train", "-m", *tiny, "seed=0,1", "objective=supervised,uda", "train.num_steps=6"]
+    done = zygote.run(*sweep, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
     folders = sorted(path.parent.name for path in (tmp_path / "outputs/tiny").glob("*/metrics.json"))
     assert len(folders) == 4
-    code, _, said = ask(tmp_path, "uda.train", "-m", *tiny, "seed=0,1", "objective=supervised,uda")
-    assert code == 0, said
-    assert said.count("finished before") == 4
+    done = zygote.run(*sweep, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("finished before") == 4
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_after_a_failed_job_and_lists_it(tiny, tmp_path) -> None:
-    done = command("train", "-m", *tiny, "train.num_steps=6", "objective.kept_share=7,0.5", cwd=tmp_path)
+def test_a_sweep_goes_on_after_a_failed_job_and_lists_it(tiny, tmp_path, zygote) -> None:
+    arguments = ["train.num_steps=6", "objective.kept_share=7,0.5"]
+    done = zygote.run("-m", "uda.train", "-m", *tiny, *arguments, cwd=tmp_path)
     assert done.returncode == 2
     assert "uda: 1 of 2 jobs failed:" in done.stderr
     assert "objective.kept_share: expected a number > 0 and <= 1 or null, found 7" in done.stderr
@@ -254,7 +255,7 @@ def test_values_that_hydra_cannot_read_are_taken_literally(typed: str, taken: st
 
 
 @pytest.mark.slow
-def test_the_printed_commands_can_be_pasted(tiny, tmp_path) -> None:
+def test_the_printed_commands_can_be_pasted(tiny, tmp_path, zygote) -> None:
     """The folder's name has `=` in it, and a run from a stored config offers no command that would train other data."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # so that `python` is this one
     done = command("train", *tiny, "train.num_steps=4", cwd=tmp_path, PATH=path)
@@ -272,22 +273,15 @@ def test_the_printed_commands_can_be_pasted(tiny, tmp_path) -> None:
     assert again.returncode == 0, again.stderr
     (config,) = tmp_path.glob("outputs/tiny/*/config.yaml")
     repeat = ["--config-dir", str(config.parent), "--config-name", "config", "hydra.run.dir=again"]
-    done = command("train", *repeat, cwd=tmp_path)
+    done = zygote.run("-m", "uda.train", *repeat, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "uda.evaluate run=again" in done.stderr
     assert "-m uda.train" not in done.stderr
     pd.read_parquet(tmp_path / "test.parquet").to_csv(tmp_path / "test.csv", index=False)
     pd.read_json(tmp_path / "unlabeled.jsonl", lines=True).to_csv(tmp_path / "unlabeled.csv", index=False)
     csv = ["data.labeled=-", "data.format=csv", "data.unlabeled=unlabeled.csv", "data.test=test.csv"]
-    done = subprocess.run(
-        [sys.executable, "-m", "uda.train", *tiny, *csv, "train.num_steps=4"],
-        input=(tmp_path / "train.csv").read_text(),
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(config_dir().parent)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = ["-m", "uda.train", *tiny, *csv, "train.num_steps=4"]
+    done = zygote.run(*arguments, input=tmp_path / "train.csv", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "-m tensorboard.main" in done.stderr
     assert "-m uda.evaluate" not in done.stderr  # the rows are read by now

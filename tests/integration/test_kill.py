@@ -1,11 +1,8 @@
 """`kill -9` at any moment: the same command, given again, ends with the numbers of a run that was never stopped."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +11,8 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from uda.config import config_dir
-
 TIMES = ("seconds", "training_seconds", "tokens_per_second")
 SETTINGS = ["train.num_steps=80", "train.checkpoint_every=4"]  # an evaluation every 8 steps
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
 
 
 def numbers(folder: Path) -> dict[str, Any]:
@@ -63,7 +57,7 @@ def test_five_kills_leave_no_trace(tiny: list[str], tmp_path: Path, zygote: Any)
 
     def start(folder: Path) -> Any:
         arguments = [*tiny, *SETTINGS, f"hydra.run.dir={folder}"]
-        return zygote.start("uda.train", *arguments, cwd=tmp_path, env=ENVIRONMENT, log=tmp_path / "log")
+        return zygote.start("-m", "uda.train", *arguments, cwd=tmp_path, log=tmp_path / "log")
 
     folder, checkpoints = tmp_path / "killed", tmp_path / "killed/checkpoints"
     known: set[str] = set()
@@ -88,83 +82,60 @@ def test_five_kills_leave_no_trace(tiny: list[str], tmp_path: Path, zygote: Any)
     assert not left_over(folder)
 
 
-# Runs in one process that imports everything once; each job is a fork of it, which dies before its n-th operation on
-# a file of the run directory. Reads `folder n` a line, answers with the exit status and how many operations there were.
-FORKS = """
+# A training that dies before its n-th operation on a file of the run directory, and counts them: `counts n override…`.
+COUNTED = """
 import os, signal, sys
-import uda.build, uda.data.splits, uda.engine.evaluation, uda.engine.export, uda.engine.training, uda.train
-from torch.utils.tensorboard import SummaryWriter
+import uda.train
 from uda.config import compose
 
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "fcntl.flock")
+counts, number, *overrides = sys.argv[1:]
+folder = counts.removesuffix(".counts")
+pipe, count = os.open(counts, os.O_RDWR | os.O_CREAT), 0
 
-def job(folder, number, pipe):
-    count = 0
-    def hook(event, arguments):
-        nonlocal count
-        if event not in EVENTS:
-            return
-        path = arguments[0]  # TensorBoard's are bytes
-        if isinstance(path, int):  # of flock and of some opens: only the first run waits for locks of the caches
-            path = os.readlink(f"/proc/self/fd/{path}")
-        if os.fsdecode(path).startswith(folder):
-            count += 1
-            os.pwrite(pipe, str(count).encode().rjust(9), 0)
-            if count == number:
-                os.kill(os.getpid(), signal.SIGKILL)
-    sys.addaudithook(hook)
-    uda.train.run(compose("train", [*sys.argv[1:], f"hydra.run.dir={folder}"]))
+def hook(event, arguments):
+    global count
+    if event not in EVENTS:
+        return
+    path = arguments[0]  # TensorBoard's are bytes
+    if isinstance(path, int):  # of flock and of some opens: only the first run waits for locks of the caches
+        path = os.readlink(f"/proc/self/fd/{path}")
+    if os.fsdecode(path).startswith(f"{folder}/"):
+        count += 1
+        os.pwrite(pipe, str(count).encode().rjust(9), 0)
+        if count == int(number):
+            os.kill(os.getpid(), signal.SIGKILL)
 
-for line in sys.stdin:
-    folder, number = line.split()
-    with open(folder + ".count", "w+") as counts:
-        child = os.fork()
-        if not child:
-            try:
-                job(folder, int(number), counts.fileno())
-                os._exit(0)
-            except BaseException:
-                import traceback
-                traceback.print_exc()
-                os._exit(1)
-        status = os.waitpid(child, 0)[1]
-        print(os.waitstatus_to_exitcode(status), int(counts.read() or 0), flush=True)
+sys.addaudithook(hook)
+uda.train.run(compose("train", [*overrides, f"hydra.run.dir={folder}"]))
 """
 
 
 @pytest.mark.slow
-def test_a_kill_before_any_operation_on_a_file_leaves_no_trace(tiny: list[str], tmp_path: Path) -> None:
+def test_a_kill_before_any_operation_on_a_file_leaves_no_trace(tiny: list[str], tmp_path: Path, zygote: Any) -> None:
     """Each in a run directory of its own, at moments drawn from all that a whole run has."""
-    server = subprocess.Popen(
-        [sys.executable, "-c", FORKS, *tiny, "train.num_steps=16", "train.checkpoint_every=5"],
-        env=ENVIRONMENT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=(tmp_path / "log").open("w"),
-        text=True,
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
+    script, log = tmp_path / "counted.py", tmp_path / "log"
+    script.write_text(COUNTED)
+    overrides = [*tiny, "train.num_steps=16", "train.checkpoint_every=5"]
 
     def job(folder: Path, number: int) -> tuple[int, int]:
-        server.stdin.write(f"{folder} {number}\n")
-        server.stdin.flush()
-        code, count = server.stdout.readline().split()
-        return int(code), int(count)
+        """The exit code of a run that is killed before so many operations, and how many it began."""
+        counts = Path(f"{folder}.counts")
+        counts.unlink(missing_ok=True)
+        code = zygote.start(str(script), str(counts), str(number), *overrides, cwd=tmp_path, log=log).wait()
+        return code, int(counts.read_text() or 0)
 
     code, total = job(tmp_path / "whole", 0)
-    assert code == 0, (tmp_path / "log").read_text()
+    assert code == 0, log.read_text()
     expected = numbers(tmp_path / "whole")
     seed = time.time_ns() % 1_000_000
     for number in sorted(random.Random(seed).sample(range(1, total + 1), 6)):
         folder = tmp_path / f"killed-{number}"
         code, count = job(folder, number)
         # TensorBoard's thread opens its file whenever time has come to write: a run has a few operations more or less.
-        assert code == -signal.SIGKILL or (code == 0 and count < number), (tmp_path / "log").read_text()
+        assert code == -signal.SIGKILL or (code == 0 and count < number), log.read_text()
         if not (folder / "metrics.json").is_file():
             time.sleep(1.01)  # event files are read in the order of the second that they were begun in
-            assert job(folder, 0)[0] == 0, (tmp_path / "log").read_text()
+            assert job(folder, 0)[0] == 0, log.read_text()
             assert not left_over(folder)
         assert_same(numbers(folder), expected, f"seed {seed}: killed before operation {number} of {total}")
-    server.stdin.close()
-    assert server.wait() == 0

@@ -421,21 +421,16 @@ def test_memory_that_is_refused_names_the_setting(trained, tmp_path, monkeypatch
 # The command itself.
 
 
-def command(trained: Path, *overrides: str, **options: Any) -> subprocess.Popen:
-    arguments = [sys.executable, "-m", "uda.predict", f"run={trained}", *overrides]
-    environment = {**os.environ, "PYTHONPATH": str(Path(uda.predict.__file__).parents[1])}
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, **options)
-
-
 @pytest.mark.slow
-def test_pipe_from_the_command_line(trained, tmp_path) -> None:
-    done = command(trained, "input=-", "output=-", stdin=subprocess.PIPE, cwd=tmp_path)
-    out, log = done.communicate(b"a great film\n\nsad\n", timeout=120)
-    assert done.returncode == 0, log.decode()
-    assert [json.loads(line)["text"] for line in out.decode().splitlines()] == ["a great film", "", "sad"]
-    assert "1 of 3 rows have no text" in log.decode()
-    assert "3 rows, " in log.decode().splitlines()[-1]
-    assert list(tmp_path.iterdir()) == []
+def test_pipe_from_the_command_line(trained: Path, tmp_path: Path, zygote: Any) -> None:
+    (tmp_path / "texts").write_bytes(b"a great film\n\nsad\n")
+    arguments = ["-m", "uda.predict", f"run={trained}", "input=-", "output=-"]
+    done = zygote.run(*arguments, input=tmp_path / "texts", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["text"] for line in done.stdout.splitlines()] == ["a great film", "", "sad"]
+    assert "1 of 3 rows have no text" in done.stderr
+    assert "3 rows, " in done.stderr.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["texts"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -462,21 +457,23 @@ def test_a_signal_takes_back_what_was_begun(trained, tmp_path, monkeypatch, numb
 
 
 @pytest.mark.slow
-def test_a_signal_ends_the_command(trained, tmp_path) -> None:
+def test_a_signal_ends_the_command(trained: Path, tmp_path: Path, zygote: Any) -> None:
     """The input is a pipe that stays open, so that the command is at work for as long as it takes."""
-    done = command(trained, "input=-", "output=out.csv", stdin=subprocess.PIPE, cwd=tmp_path)
-    assert done.stdin is not None
-    deadline = time.monotonic() + 100
-    done.stdin.write(b"a great film\n" * 60_000)
-    done.stdin.flush()
-    while not (tmp_path / ".writing-out.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert (tmp_path / ".writing-out.csv").exists()
-    done.send_signal(signal.SIGTERM)
-    _, log = done.communicate(timeout=60)
-    assert done.returncode == 143
-    assert "stopped by SIGTERM; no output was completed" in log.decode()
-    assert list(tmp_path.iterdir()) == []
+    folder, log, pipe = tmp_path / "out", tmp_path / "log", tmp_path / "pipe"
+    folder.mkdir()
+    os.mkfifo(pipe)
+    arguments = ["-m", "uda.predict", f"run={trained}", "input=-", "output=out.csv"]
+    command = zygote.start(*arguments, cwd=folder, input=pipe, log=log)
+    with pipe.open("wb") as texts:
+        texts.write(b"a great film\n" * 60_000)
+        texts.flush()
+        while not (folder / ".writing-out.csv").exists():
+            assert command.poll() is None, log.read_text()
+            time.sleep(0.05)
+        command.terminate()
+        assert command.wait() == 143
+    assert "stopped by SIGTERM; no output was completed" in log.read_text()
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.slow

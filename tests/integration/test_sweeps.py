@@ -5,6 +5,7 @@ import math
 import os
 import pickle
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -57,20 +58,18 @@ def quick(tiny: list[str], tmp_path: Path) -> list[str]:
     return [*(item for item in tiny if not item.startswith(swept)), "train.num_steps=8"]
 
 
-def start(tmp_path: Path, *overrides: str, zygote: Any = None) -> Any:
-    """A sweep of `uda.train`, which a zygote starts at once; its log is the file `log`."""
-    environment = {**os.environ, "PYTHONPATH": f"{config_dir().parent}{os.pathsep}{tmp_path}"}
-    if zygote is not None:
-        (tmp_path / "log").unlink(missing_ok=True)
-        return zygote.start("uda.train", "-m", *overrides, cwd=tmp_path, env=environment, log=tmp_path / "log")
-    arguments = [sys.executable, "-m", "uda.train", "-m", *overrides]
-    with (tmp_path / "log").open("wb") as log:
-        return subprocess.Popen(arguments, cwd=tmp_path, env=environment, stdout=log, stderr=log)
+def start(zygote: Any, tmp_path: Path, *overrides: str) -> Any:
+    """A sweep of `uda.train`; its log is the file `log`."""
+    (tmp_path / "log").unlink(missing_ok=True)
+    path = f"{config_dir().parent}{os.pathsep}{tmp_path}"
+    return zygote.start(
+        "-m", "uda.train", "-m", *overrides, cwd=tmp_path, env={"PYTHONPATH": path}, log=tmp_path / "log"
+    )
 
 
-def sweep(tmp_path: Path, *overrides: str, zygote: Any = None) -> tuple[int, str]:
+def sweep(zygote: Any, tmp_path: Path, *overrides: str) -> tuple[int, str]:
     """The exit code of a whole sweep and what it said."""
-    code = start(tmp_path, *overrides, zygote=zygote).wait()
+    code = start(zygote, tmp_path, *overrides).wait()
     return code, (tmp_path / "log").read_text()
 
 
@@ -86,7 +85,7 @@ def wait_until(process: Any, moment: Callable[[], bool], log: Path) -> None:
         time.sleep(0.02)
 
 
-def descendants(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+def descendants(process: Any) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
@@ -149,10 +148,17 @@ def test_a_sweep_file_does_not_name_run_directories() -> None:
 def test_a_missing_extra_is_one_message(tmp_path: Path, override: str, message: str) -> None:
     (tmp_path / "hydra_plugins").mkdir()
     (tmp_path / "hydra_plugins/__init__.py").touch()  # hides the installed ones
-    code, said = sweep(tmp_path, "+experiment=imdb", override)
-    assert code == 2
-    assert said.startswith(f"uda: {message}"), said
-    assert said.endswith("Install the extra that brings it: pip install 'uda[sweep]'.\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "uda.train", "-m", "+experiment=imdb", override],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{config_dir().parent}{os.pathsep}{tmp_path}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"uda: {message}"), done.stderr
+    assert done.stderr.endswith("Install the extra that brings it: pip install 'uda[sweep]'.\n")
 
 
 def test_an_interrupted_job_can_say_so_to_another_process() -> None:
@@ -235,13 +241,13 @@ def test_jobs_of_one_process_may_differ_in_precision() -> None:
 
 
 @pytest.mark.slow
-def test_every_launcher_gives_each_job_its_own_state_and_lists_the_failed_one(quick, tmp_path) -> None:
+def test_every_launcher_gives_each_job_its_own_state_and_lists_the_failed_one(quick, tmp_path, zygote) -> None:
     """The third job's weights are those of a process that ran nothing else, whatever failed before it in its own."""
     swept = [*quick, "objective._target_=faulty.Faulty", "objective.temperature=0.4,0.3,0.5"]
     found: dict[str, dict[float, bytes]] = {}
     for name, launcher in LAUNCHERS.items():
         outputs = tmp_path / name
-        code, said = sweep(tmp_path, *swept, *launcher, f"hydra.sweep.dir={outputs}")
+        code, said = sweep(zygote, tmp_path, *swept, *launcher, f"hydra.sweep.dir={outputs}")
         assert code == 1, said
         head, error, command = said[said.index("uda: ") :].splitlines()
         assert head == "uda: 1 of 3 jobs failed:"
@@ -260,13 +266,15 @@ def test_every_launcher_gives_each_job_its_own_state_and_lists_the_failed_one(qu
         assert found[name].keys() == {0.4, 0.5}
     assert found["joblib"] == found["submitit_local"] == found["basic"]
     (tmp_path / "MENDED").touch()
-    environment = {**os.environ, "PYTHONPATH": f"{config_dir().parent}{os.pathsep}{tmp_path}"}
-    alone = command.removeprefix("    alone: ")
-    subprocess.run(alone, shell=True, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    alone = shlex.split(command.removeprefix("    alone: "))[1:]
+    options = {"cwd": tmp_path, "env": {"PYTHONPATH": f"{config_dir().parent}{os.pathsep}{tmp_path}"}}
+    done = zygote.run(*alone, **options)
+    assert done.returncode == 0, done.stderr
     assert note.with_name("metrics.json").is_file()
     assert not note.exists()
-    third = alone.replace("objective.temperature=0.3", "objective.temperature=0.5").split(" hydra.run.dir=")[0]
-    subprocess.run(f"{third} hydra.run.dir=alone", shell=True, cwd=tmp_path, env=environment, check=True)
+    third = [item.replace("temperature=0.3", "temperature=0.5") for item in alone if "hydra.run.dir=" not in item]
+    done = zygote.run(*third, "hydra.run.dir=alone", **options)
+    assert done.returncode == 0, done.stderr
     assert (tmp_path / "alone/model/model.safetensors").read_bytes() == found["basic"][0.5]
 
 
@@ -281,14 +289,14 @@ def test_twelve_jobs_stopped_in_the_middle_repeat_no_finished_one(quick, tmp_pat
         """The job of this number, from 1, has a checkpoint, and all before it are finished."""
         return lambda: len({path.parent for path in outputs.glob("tiny/*/checkpoints/step-*")}) == number
 
-    process = start(tmp_path, *arguments, zygote=zygote)
+    process = start(zygote, tmp_path, *arguments)
     wait_until(process, in_job(4), log)
     process.kill()
     process.wait()
     first = finished(outputs)
     assert len(first) == 3
 
-    process = start(tmp_path, *arguments, zygote=zygote)
+    process = start(zygote, tmp_path, *arguments)
     wait_until(process, in_job(7), log)
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
@@ -301,7 +309,7 @@ def test_twelve_jobs_stopped_in_the_middle_repeat_no_finished_one(quick, tmp_pat
     assert len(list(outputs.glob("tiny/*"))) == 7  # the jobs after it were not begun
     assert {folder: second[folder] for folder in first} == first
 
-    code, said = sweep(tmp_path, *arguments, zygote=zygote)
+    code, said = sweep(zygote, tmp_path, *arguments)
     assert code == 0, said
     assert said.count("finished before: ") == 6
     third = finished(outputs)
@@ -312,10 +320,10 @@ def test_twelve_jobs_stopped_in_the_middle_repeat_no_finished_one(quick, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["joblib", "submitit_local"])
-def test_a_signal_to_the_sweep_alone_ends_the_processes_of_its_jobs(quick, tmp_path, name) -> None:
+def test_a_signal_to_the_sweep_alone_ends_the_processes_of_its_jobs(quick, tmp_path, zygote, name) -> None:
     outputs, log = tmp_path / "outputs", tmp_path / "log"
     arguments = [*quick, "train.num_steps=4000", "train.checkpoint_every=5", "seed=0,1", *LAUNCHERS[name]]
-    process = start(tmp_path, *arguments)
+    process = start(zygote, tmp_path, *arguments)
     wait_until(process, lambda: len(list(outputs.glob("tiny/*/checkpoints/step-*"))) >= 2, log)
     started = descendants(process)
     assert len(started) >= 2
@@ -329,9 +337,10 @@ def test_a_signal_to_the_sweep_alone_ends_the_processes_of_its_jobs(quick, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["joblib", "submitit_local"])
-def test_a_killed_process_of_a_job_is_one_message(quick, tmp_path, name) -> None:
+def test_a_killed_process_of_a_job_is_one_message(quick, tmp_path, zygote, name) -> None:
     outputs, log = tmp_path / "outputs", tmp_path / "log"
-    process = start(tmp_path, *quick, "train.num_steps=4000", "train.checkpoint_every=5", "seed=0", *LAUNCHERS[name])
+    arguments = [*quick, "train.num_steps=4000", "train.checkpoint_every=5", "seed=0", *LAUNCHERS[name]]
+    process = start(zygote, tmp_path, *arguments)
     wait_until(process, lambda: any(outputs.glob("tiny/*/checkpoints/step-*")), log)
     (folder,) = outputs.glob("tiny/*")
     number = int(re.match(r"process (\d+) ", (folder / ".lock").read_text())[1])
@@ -343,11 +352,11 @@ def test_a_killed_process_of_a_job_is_one_message(quick, tmp_path, name) -> None
 
 
 @pytest.mark.slow
-def test_a_job_that_submitit_puts_into_the_queue_again_goes_on_from_its_checkpoint(quick, tmp_path) -> None:
+def test_a_job_that_submitit_puts_into_the_queue_again_goes_on_from_its_checkpoint(quick, tmp_path, zygote) -> None:
     """What Slurm does to a job before its time ends: here submitit's local executor starts it again."""
     outputs, log = tmp_path / "outputs", tmp_path / "log"
     arguments = ["train.num_steps=100", "train.checkpoint_every=10", "seed=0"]
-    process = start(tmp_path, *quick, *arguments, *LAUNCHERS["submitit_local"])
+    process = start(zygote, tmp_path, *quick, *arguments, *LAUNCHERS["submitit_local"])
     wait_until(process, lambda: any(outputs.glob("tiny/*/checkpoints/step-*")), log)
     (folder,) = outputs.glob("tiny/*")
     number = int(re.match(r"process (\d+) ", (folder / ".lock").read_text())[1])
@@ -367,7 +376,7 @@ def test_optuna_gets_the_scores_of_the_runs_and_asks_for_the_same_trials_again(q
         "hydra.sweeper.storage=sqlite:///study.db",
         "hydra.sweeper.study_name=first",
     ]
-    code, said = sweep(tmp_path, *arguments, zygote=zygote)
+    code, said = sweep(zygote, tmp_path, *arguments)
     assert code == 2
     outputs = tmp_path / "outputs"
     jobs = finished(outputs)
@@ -388,7 +397,7 @@ def test_optuna_gets_the_scores_of_the_runs_and_asks_for_the_same_trials_again(q
     assert told == pytest.approx(scores)
     best = yaml.safe_load((outputs / "optimization_results.yaml").read_text())
     assert best["best_value"] == study.best_value == max(scores.values())
-    code, said = sweep(tmp_path, *arguments[:-2], zygote=zygote)  # without a storage
+    code, said = sweep(zygote, tmp_path, *arguments[:-2])  # without a storage
     assert code == 2
     assert said.count("finished before: ") == len(jobs)
     assert finished(outputs) == jobs
