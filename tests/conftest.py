@@ -1,5 +1,6 @@
 """Small real things for the tests: a tiny BERT with a tokenizer, and files of made-up reviews."""
 
+import gc
 import importlib
 import json
 import os
@@ -15,6 +16,13 @@ import pytest
 
 # One thread is the fastest for models this small, and keeps several test runs out of each other's way.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_finish() -> None:
+    """What the test modules have imported stays; not frozen, each collection of garbage would go through all of it."""
+    gc.collect()
+    gc.freeze()
+
 
 WORDS = [
     "the",

@@ -213,7 +213,7 @@ def test_a_result_does_not_depend_on_the_texts_before_it() -> None:
 def test_any_text_comes_back() -> None:
     method = Apertium(**settings(seconds_per_text=20))
 
-    @hypothesis_settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+    @hypothesis_settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.text(min_size=10, max_size=60), min_size=30, max_size=60))
     def check(texts: list[str]) -> None:
         results = method.augment(texts, [], 0)

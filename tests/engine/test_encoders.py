@@ -48,9 +48,11 @@ FAST = {
 every_encoder = pytest.mark.parametrize(
     ("kind", "pooling"), [pytest.param(*pair, marks=[] if pair in FAST else pytest.mark.slow) for pair in ALL]
 )
+# What asks the trained model again does so of each kind and each pooling, the slow ones of one pooling a kind.
 FEW = [("roberta", "head"), ("deberta-v2", "head"), ("modernbert", "mean")]
+SLOW = [("bert", "cls"), ("distilbert", "mean"), ("electra", "head"), ("mpnet", "cls")]
 few_encoders = pytest.mark.parametrize(
-    ("kind", "pooling"), [pytest.param(*pair, marks=[] if pair in FEW else pytest.mark.slow) for pair in ALL]
+    ("kind", "pooling"), [*FEW, *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOW)]
 )
 # Longer than data.max_length; of tokens that no vocabulary has; of one word.
 EXTRA = ["awful " * 40 + "great", "ein Film, 映画 !", "good"]

@@ -21,8 +21,8 @@ from uda.config import config_dir
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Ours, in which `python -m uda.…` finds this checkout from anywhere, and each process takes one core."""
-    return {**os.environ, "PYTHONPATH": str(config_dir().parent), "OMP_NUM_THREADS": "1", **more}
+    """Ours, in which `python -m uda.…` finds this checkout from anywhere."""
+    return {**os.environ, "PYTHONPATH": str(config_dir().parent), **more}
 
 
 @dataclass

@@ -58,10 +58,11 @@ def train(overrides: list[str], folder: Path) -> Path:
         ("bert", "mean", "tail"),
         ("roberta", "head", "head"),
         *(
-            pytest.param(kind, pooling, truncation, marks=pytest.mark.slow)
-            for kind in ("bert", "distilbert", "deberta-v2", "electra", "mpnet", "modernbert")
-            for pooling in ("head", "mean", "cls")
-            for truncation in ("head",)
+            pytest.param(kind, pooling, "head", marks=pytest.mark.slow)
+            for kind, pooling in (
+                *(("bert", "cls"), ("distilbert", "head"), ("deberta-v2", "mean")),
+                *(("electra", "head"), ("mpnet", "cls"), ("modernbert", "head")),
+            )
         ),
     ],
 )

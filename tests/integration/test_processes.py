@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from uda.config import compose, config_dir
@@ -48,8 +49,8 @@ MICRO = 5  # rows a pass, of 16 rows a step
 WORKER = """
 import hashlib, json, os, sys
 from pathlib import Path
+from omegaconf import OmegaConf
 import uda.finish, uda.train
-from uda.config import compose
 from uda.engine import evaluation, training
 from uda.engine.process import Process
 
@@ -104,11 +105,13 @@ predict = evaluation.predict
 training.StepSampler.__iter__ = noted_rows
 training.run_step, training._clipped_norm, training.predict = noted_step, noted_norm, noted_evaluation
 
-for name, overrides in json.loads(Path(sys.argv[1]).read_text()).items():
+for name in json.loads(Path(sys.argv[1]).read_text()):
     folder = Path(sys.argv[2]) / name
+    cfg = OmegaConf.load(Path(sys.argv[1]).with_name(f"{name}.yaml"))
+    cfg.run_dir = str(folder)
     for notes in (steps, drawn, predicted):
         notes.clear()
-    uda.train.run(compose("train", [*overrides, f"hydra.run.dir={folder}"]))
+    uda.train.run(cfg)
     (folder / f"noted-{RANK}.json").write_text(json.dumps({"steps": steps, "predicted": predicted}))
 """
 
@@ -139,10 +142,11 @@ def runs(tiny_files: list[str], launch: Callable[..., Any], tmp_path_factory: py
         if name not in WHOLE_STEPS:
             jobs[f"{name}-micro"] = [*jobs[name], f"train.micro_batch_size={MICRO}"]
     jobs["uda"].append("train.eval_every=8")
-    (folder / "jobs.json").write_text(json.dumps(jobs))
+    for name, overrides in jobs.items():  # composed once: that takes as long as the steps
+        OmegaConf.save(compose("train", overrides), folder / f"{name}.yaml")
+    (folder / "jobs.json").write_text(json.dumps(list(jobs)))
     (folder / "worker.py").write_text(WORKER)
-    whole = {name: overrides for name, overrides in jobs.items() if not name.endswith("-micro")}
-    (folder / "whole.json").write_text(json.dumps(whole))
+    (folder / "whole.json").write_text(json.dumps([name for name in jobs if not name.endswith("-micro")]))
     for count in COUNTS:
         file = folder / ("jobs.json" if count in MICRO_COUNTS else "whole.json")
         launch(count, str(folder / "worker.py"), str(file), str(folder / str(count))).finish()
