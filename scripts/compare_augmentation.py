@@ -13,10 +13,11 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from comparison import Job, Results, arguments, chosen, mean_and_spread, table, train_all
+from comparison import Job, Results, arguments, chosen, mean_and_spread, table, train_all, training_arguments
 
 RESULTS = Path("docs/results/augmentation.json")
 APERTIUM = ["augment=apertium"]
@@ -74,12 +75,18 @@ def augment(overrides: list[str], classifier: Path | None, outputs: Path, result
     results.add("augmentations", key, {"judgement": judgement, **{name: metrics[name] for name in kept}})
 
 
+def jobs_named(name: str, overrides: Iterable[str], seeds: Iterable[int]) -> list[Job]:
+    """A run with each seed."""
+    return [Job(name, seed, ("+experiment=imdb", *overrides)) for seed in seeds]
+
+
 def rows_of(part: str, seeds: list[int], results: Results) -> dict[str, list[Any]]:
     """A row for each configuration: accuracy of each seed, mean and spread, NLL, what its texts took and are like."""
     rows = {}
     for name, overrides in PARTS[part].items():
-        scores = results.scores(name, seeds)
-        nll = [value for value in results.scores(name, seeds, "nll") if value is not None]
+        jobs = jobs_named(name, overrides, seeds)
+        scores = results.scores(jobs)
+        nll = [value for value in results.scores(jobs, "nll") if value is not None]
         cells = ["" if score is None else f"{100 * score:.2f}" for score in scores]
         cells += [mean_and_spread(scores), f"{sum(nll) / len(nll):.2f}" if nll else ""]
         key = " ".join(override for override in overrides if override.startswith("augment"))
@@ -97,13 +104,15 @@ def _judged(judgement: dict[str, Any]) -> list[str]:
 
 def main() -> None:
     parser = arguments(__doc__, PARTS, [0, 1, 2], "outputs/augmentation")
+    training_arguments(parser)
     parser.add_argument("--classifier", type=Path, help="a finished run that says which pairs keep their label")
     options = parser.parse_args()
     parts, results = chosen(options, parser, PARTS), Results(RESULTS, ("runs", "augmentations"))
     os.environ["UDA_CACHE"] = str((options.outputs / "cache").resolve())  # where nothing was made before
     # Seed after seed, so that what is stopped early has compared all of them.
     names = [(part, name) for part in parts for name in PARTS[part] if not options.only or name in options.only]
-    jobs = [Job(name, seed, ("+experiment=imdb", *PARTS[part][name])) for seed in options.seeds for part, name in names]
+    jobs = [job for part, name in names for job in jobs_named(name, PARTS[part][name], options.seeds)]
+    jobs.sort(key=lambda job: job.seed)
     if not options.tables:
         for part, name in names:
             augment(PARTS[part][name], options.classifier, options.outputs, results)

@@ -52,13 +52,11 @@ def main() -> None:
     parser = arguments(__doc__, EXPERIMENTS, [0, 1, 2, 3, 4], "outputs/baselines")
     options = parser.parse_args()
     results = Results(RESULTS)
-    if options.jobs != 1:
-        parser.error(f"expected --jobs 1, since a run takes all cores, found {options.jobs}")
-    for experiment in chosen(options, parser, EXPERIMENTS):
+    for experiment in chosen(options, parser, dict.fromkeys(EXPERIMENTS, BASELINES)):
         for seed in options.seeds:
             jobs = [Job(f"{experiment}: {name}", seed, (f"+experiment={experiment}",)) for name in BASELINES]
             jobs = [job for job in jobs if not options.only or job.name.partition(": ")[2] in options.only]
-            if jobs := [job for job in jobs if not options.tables and not results.has(job)]:
+            if jobs := [job for job in jobs if not results.has(job)]:
                 run(jobs, options.outputs / experiment, results)
 
 

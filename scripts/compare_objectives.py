@@ -15,11 +15,12 @@ does not define it: steps on labelled rows alone, and a slow teacher.
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from comparison import Job, Results, arguments, chosen, mean_and_spread, table, train_all
+from comparison import Job, Results, arguments, chosen, mean_and_spread, table, train_all, training_arguments
 from scipy import stats
 
 RESULTS = Path("docs/results/objectives.json")
@@ -119,13 +120,18 @@ def _adapted() -> Runs:
 def _labels(experiment: str) -> Runs:
     runs = _objectives(experiment)
     return {
-        name if count == _OWN_COUNT[experiment] else f"{name}, {count} labels": [
+        _at_count(experiment, name, count): [
             *runs[name],
             *([] if count == _OWN_COUNT[experiment] else [f"data.num_labeled={count}"]),
         ]
         for count in _COUNTS[experiment]
         for name in _labels_methods(experiment)
     }
+
+
+def _at_count(experiment: str, name: str, count: int) -> str:
+    """The name of a run with so many labels."""
+    return name if count == _OWN_COUNT[experiment] else f"{name}, {count} labels"
 
 
 def _labels_methods(experiment: str) -> list[str]:
@@ -142,11 +148,12 @@ def plot_labels(experiment: str, seeds: list[int], results: Results, path: Path)
     figure = Figure((6, 4), dpi=110, layout="constrained")
     axes = figure.subplots()
     several = False
+    runs = _labels(experiment)
     for name in _labels_methods(experiment):
         points = []
         for count in _COUNTS[experiment]:
-            own = count == _OWN_COUNT[experiment]
-            scores = results.scores(f"{experiment}: {name}{'' if own else f', {count} labels'}", seeds)
+            run = _at_count(experiment, name, count)
+            scores = results.scores(jobs_named(experiment, run, runs[run], seeds))
             errors = [100 * (1 - score) for score in scores if score is not None]
             if errors:
                 points.append((count, np.mean(errors), np.std(errors, ddof=1) if len(errors) > 1 else 0.0))
@@ -176,12 +183,13 @@ PARTS: dict[str, tuple[str, Runs]] = {
 def jobs_of(part: str, seeds: list[int], only: list[str]) -> list[Job]:
     """The runs of a part."""
     experiment, runs = PARTS[part]
-    return [
-        Job(f"{experiment}: {name}", seed, (f"+experiment={experiment}", *overrides))
-        for seed in seeds
-        for name, overrides in runs.items()
-        if not only or name in only
-    ]
+    named = {name: overrides for name, overrides in runs.items() if not only or name in only}
+    return [job for name, overrides in named.items() for job in jobs_named(experiment, name, overrides, seeds)]
+
+
+def jobs_named(experiment: str, name: str, overrides: Iterable[str], seeds: Iterable[int]) -> list[Job]:
+    """A run with each seed."""
+    return [Job(f"{experiment}: {name}", seed, (f"+experiment={experiment}", *overrides)) for seed in seeds]
 
 
 def adapt() -> None:
@@ -210,14 +218,15 @@ def rows_of(part: str, seeds: list[int], results: Results) -> dict[str, list[Any
     """A row a run: accuracy (mean, spread, the worst draw), macro-F1, difference to the baseline, seconds and where."""
     experiment, runs = PARTS[part]
     baseline = DEFAULTS[experiment]
-    reference = results.scores(f"{experiment}: {baseline}", seeds)
+    reference = results.scores(jobs_named(experiment, baseline, _objectives(experiment)[baseline], seeds))
     rows = {}
-    for name in [*runs, *(BASELINES if part == experiment else [])]:
-        values = results.scores(f"{experiment}: {name}", seeds)
+    for name, overrides in {**runs, **({key: [] for key in BASELINES} if part == experiment else {})}.items():
+        jobs = jobs_named(experiment, name, overrides, seeds)
+        values = results.scores(jobs)
         there = [value for value in values if value is not None]
         if not there:
             continue
-        others = (results.scores(f"{experiment}: {name}", seeds, score) for score in ("macro_f1", "seconds", "machine"))
+        others = (results.scores(jobs, score) for score in ("macro_f1", "seconds", "machine"))
         macro_f1, seconds, machines = ([value for value in found if value is not None] for found in others)
         rows[name] = [
             mean_and_spread(values),
@@ -232,8 +241,9 @@ def rows_of(part: str, seeds: list[int], results: Results) -> dict[str, list[Any
 
 def main() -> None:
     parser = arguments(__doc__, PARTS, [0, 1, 2, 3, 4], "outputs/objectives")
+    training_arguments(parser)
     options = parser.parse_args()
-    parts, results = chosen(options, parser, PARTS), Results(RESULTS)
+    parts, results = chosen(options, parser, {part: runs for part, (_, runs) in PARTS.items()}), Results(RESULTS)
     if not options.tables:
         os.environ.setdefault("UDA_CACHE", str((options.outputs / "cache").resolve()))
         jobs = [job for part in parts for job in jobs_of(part, options.seeds, options.only)]
@@ -247,11 +257,13 @@ def main() -> None:
         rows = rows_of(part, options.seeds, results)
         baseline = f"points against {DEFAULTS[PARTS[part][0]]} (95 %)"
         columns = ["accuracy", "worst draw", "macro-F1", baseline, "seconds", "on"]
+        image = IMAGES / f"{part}.png"
+        plotted = part.endswith("-labels") and plot_labels(PARTS[part][0], options.seeds, results, image)
+        if part.endswith("-labels") and not plotted:  # what is there stands above
+            rows = {}
         print(f"\n## {_TITLES.get(part, part)}\n\n{table(rows, columns) if rows else 'No run yet.'}")
-        if part.endswith("-labels"):
-            image = IMAGES / f"{part}.png"
-            if plot_labels(PARTS[part][0], options.seeds, results, image):
-                print(f"\n![Test error over the number of labels](images/{image.name})")
+        if plotted:
+            print(f"\n![Test error over the number of labels](images/{image.name})")
 
 
 if __name__ == "__main__":

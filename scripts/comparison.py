@@ -10,7 +10,7 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -63,10 +63,9 @@ class Results:
         """Whether the run is there, made by the same overrides."""
         return self.found["runs"].get(job.key, {}).get("overrides") == job.all_overrides
 
-    def scores(self, name: str, seeds: Iterable[int], score: str = "accuracy") -> list[Any]:
-        """A score (or `machine`) of a run for each seed, None where it is not there."""
-        runs = [self.found["runs"].get(f"{name}, seed={seed}") for seed in seeds]
-        return [None if run is None else run[score] for run in runs]
+    def scores(self, jobs: Iterable["Job"], score: str = "accuracy") -> list[Any]:
+        """A score (or `machine`) of each run, None where it is not there as it would be made now."""
+        return [self.found["runs"][job.key][score] if self.has(job) else None for job in jobs]
 
 
 def machine() -> str:
@@ -144,14 +143,24 @@ def arguments(description: str | None, parts: Iterable[str], seeds: list[int], o
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(parts)}; all if none is named")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="runs of these names alone")
     parser.add_argument("--seeds", nargs="+", type=int, default=seeds)
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each if more than 1")
     parser.add_argument("--outputs", type=Path, default=Path(outputs))
-    parser.add_argument("--tables", action="store_true", help="run nothing")
     return parser
 
 
-def chosen(options: argparse.Namespace, parser: argparse.ArgumentParser, parts: Iterable[str]) -> list[str]:
-    """The parts that were asked for."""
-    if unknown := [part for part in options.parts if part not in parts]:
-        parser.error(f"expected parts of {', '.join(parts)}, found {', '.join(unknown)}")
-    return options.parts or list(parts)
+def training_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of comparisons whose runs are trainings."""
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one thread each if more than 1")
+    parser.add_argument("--tables", action="store_true", help="run nothing")
+
+
+def chosen(
+    options: argparse.Namespace, parser: argparse.ArgumentParser, runs: Mapping[str, Iterable[str]]
+) -> list[str]:
+    """The parts that were asked for. runs: the names of each part's."""
+    if unknown := [part for part in options.parts if part not in runs]:
+        parser.error(f"expected parts of {', '.join(runs)}, found {', '.join(unknown)}")
+    parts = options.parts or list(runs)
+    names = list(dict.fromkeys(name for part in parts for name in runs[part]))
+    if unknown := [name for name in options.only if name not in names]:
+        parser.error(f"--only: expected names of {', '.join(names)}, found {', '.join(unknown)}")
+    return parts

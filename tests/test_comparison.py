@@ -6,6 +6,8 @@ from types import ModuleType
 
 import pytest
 
+from uda.config import config_dir
+
 
 @pytest.fixture(scope="module")
 def comparison(script: Callable[[str], ModuleType]) -> ModuleType:
@@ -19,19 +21,42 @@ def objectives(script: Callable[[str], ModuleType]) -> ModuleType:
 
 def test_two_comparisons_at_once_keep_each_others_results(comparison: ModuleType, tmp_path: Path) -> None:
     first, second = (comparison.Results(tmp_path / "results.json") for _ in range(2))
-    first.add("runs", "a, seed=0", {"accuracy": 0.5})
-    second.add("runs", "b, seed=0", {"accuracy": 0.6})
+    jobs = [comparison.Job(name, 0, ("x=1",)) for name in "ab"]
+    first.add("runs", "a, seed=0", {"accuracy": 0.5, "overrides": jobs[0].all_overrides})
+    second.add("runs", "b, seed=0", {"accuracy": 0.6, "overrides": jobs[1].all_overrides})
     found = comparison.Results(tmp_path / "results.json")
     assert set(found.found["runs"]) == {"a, seed=0", "b, seed=0"}
-    assert found.scores("a", [0, 1]) == [0.5, None]
+    assert found.scores([*jobs, comparison.Job("a", 1, ("x=1",))]) == [0.5, 0.6, None]
 
 
 def test_a_run_of_other_overrides_is_not_there(comparison: ModuleType, tmp_path: Path) -> None:
     results = comparison.Results(tmp_path / "results.json")
     job, other = (comparison.Job("a", 0, ("+experiment=imdb", f"train.num_steps={steps}")) for steps in (3, 4))
-    results.add("runs", job.key, {"overrides": job.all_overrides})
+    results.add("runs", job.key, {"overrides": job.all_overrides, "accuracy": 0.5})
     assert results.has(job)
     assert not results.has(other)
+    assert results.scores([job, other]) == [0.5, None]
+
+
+def test_names_of_no_run_are_refused(comparison: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = comparison.arguments(None, ["one", "two"], [0], "outputs")
+    runs = {"one": ["fixmatch", "uda"], "two": ["softmatch"]}
+    assert comparison.chosen(parser.parse_args(["one", "--only", "uda"]), parser, runs) == ["one"]
+    for typed, message in ((["one", "--only", "uda", "softmatch"], "found softmatch"), (["three"], "found three")):
+        with pytest.raises(SystemExit):
+            comparison.chosen(parser.parse_args(typed), parser, runs)
+        assert message in capsys.readouterr().err
+
+
+def test_the_tables_are_those_of_the_results(objectives: ModuleType) -> None:
+    """`docs/objectives.md` was written after the last run."""
+    root = config_dir().parent
+    results = objectives.Results(root / objectives.RESULTS)
+    page = (root / "docs/objectives.md").read_text()
+    for part in objectives.PARTS:
+        rows = objectives.rows_of(part, [0, 1, 2, 3, 4], results)
+        for name, cells in rows.items():
+            assert f"| {name} | {' | '.join(map(str, cells))} |" in page, f"{part}: write the tables anew"
 
 
 def test_means_and_spreads_by_hand(comparison: ModuleType) -> None:
@@ -53,11 +78,12 @@ def test_errors_over_labels_are_drawn_once_there_is_more_than_one_number(
     comparison: ModuleType, objectives: ModuleType, tmp_path: Path
 ) -> None:
     results, image = comparison.Results(tmp_path / "results.json"), tmp_path / "labels.png"
-    results.add("runs", "imdb: supervised, seed=0", {"accuracy": 0.7})
+    base, *_ = objectives.jobs_of("imdb", [0], ["supervised"])
+    results.add("runs", base.key, {"accuracy": 0.7, "overrides": base.all_overrides})
     assert not objectives.plot_labels("imdb", [0, 1], results, image)
     assert not image.exists()
-    for seed in (0, 1):
-        results.add("runs", f"imdb: supervised, 100 labels, seed={seed}", {"accuracy": 0.8})
+    for job in objectives.jobs_of("imdb-labels", [0, 1], ["supervised, 100 labels"]):
+        results.add("runs", job.key, {"accuracy": 0.8, "overrides": job.all_overrides})
     assert objectives.plot_labels("imdb", [0, 1], results, image)
     assert image.read_bytes().startswith(b"\x89PNG")
 

@@ -160,7 +160,7 @@ def show(result: Result, overrides: list[str]) -> None:
         f"encoder: {shown}",
     ]
     if config.primary_config() == "adapt" and not config.is_standard_input(overrides):
-        command = shlex.join([*other, f"model.name_or_path={shown}"])
+        command = shlex.join([*config.config_dirs(), *other, f"model.name_or_path={shown}"])
         lines += ["", "next:", f"  {python()} -m uda.train {command}"]
     print("", *lines, sep="\n", file=sys.stderr)
 

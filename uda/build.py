@@ -103,7 +103,7 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
     if objective.teacher_rows != "none" and 0 < num_steps <= alone:
         raise UserError(
             f"Expected steps with unlabelled rows after the supervised ones, found train.num_steps={num_steps} and "
-            f"{alone} supervised steps. Raise train.num_steps, lower objective.supervised_steps, or choose "
+            f"objective.supervised_steps={objective.supervised_steps:g}. Raise the former, lower the latter, or choose "
             "objective=supervised."
         )
     for length in (alone, num_steps - alone):
@@ -117,9 +117,15 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
             f"Expected an objective whose loss is a sum over rows, found {name} with "
             f"train.micro_batch_size={settings.train.micro_batch_size}. Set train.micro_batch_size=null."
         )
+    rows, memory = settings.train.batch_size * settings.train.unlabeled_ratio, getattr(objective, "memory", None)
+    if memory is not None and memory.capacity < rows:
+        raise UserError(
+            f"objective.memory_rows: expected at least the {rows} unlabelled rows of a step (train.batch_size * "
+            f"train.unlabeled_ratio), found {memory.capacity}. Raise it; a few times as many is the rule."
+        )
     if (warning := objective.warning()) is not None:
         log.warning(warning)
-    _warn_of_alignment(objective, split)
+    _warn_of_alignment(settings, objective, split)
     calibration(settings, split)
     descriptions = settings.data.label_descriptions
     if descriptions is not None and set(descriptions) != set(split.label_names):
@@ -179,14 +185,17 @@ def class_weights(settings: TrainConfig, split: Split) -> list[float] | None:
     return weights
 
 
-def _warn_of_alignment(objective: Objective, split: Split) -> None:
+def _warn_of_alignment(settings: TrainConfig, objective: Objective, split: Split) -> None:
     """Equal class shares are the wrong aim where the labelled rows say that the classes are unbalanced."""
     counts = np.bincount(split.labeled.label, minlength=len(split.label_names))
+    chosen = "alignment" in settings.objective  # SoftMatch always aligns
     if getattr(objective, "alignment", None) == "uniform" and counts.max() >= _UNBALANCED * counts.min():
         log.warning(
-            "objective.alignment=uniform brings the teacher's answers to equal class shares, but %s are labelled; "
-            "where the unlabelled rows are as unbalanced, set objective.alignment=none",
+            "%s brings the teacher's answers to equal class shares, but %s are labelled; where the unlabelled rows are "
+            "as unbalanced, %s",
+            "objective.alignment=uniform" if chosen else type(objective).__name__,
             ", ".join(f"{count} of '{name}'" for name, count in zip(split.label_names, counts, strict=True)),
+            "set objective.alignment=none" if chosen else "choose one that need not, such as objective=freematch",
         )
 
 

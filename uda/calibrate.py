@@ -38,7 +38,8 @@ def fit(
     """The method of calibration that was meant, and its temperature for the student as it is."""
     method, num_folds = build.calibration(settings, split)
     if method is Calibration.none:
-        log.info("confidence is not calibrated: dev rows (data.dev) or train.calibration=folds would do it")
+        if settings.train.calibration is not Calibration.none:
+            log.info("confidence is not calibrated: dev rows (data.dev) or train.calibration=folds would do it")
         return method, Temperature(1.0, (1.0, 1.0), 0)
     if method is Calibration.dev:
         assert split.dev is not None

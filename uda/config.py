@@ -211,6 +211,13 @@ def primary_config() -> str:
     return str(HydraConfig.get().job.config_name) if HydraConfig.initialized() else "train"
 
 
+def config_dirs() -> list[str]:
+    """The words `--config-dir DIR` of this job of the command line, where there were any."""
+    sources = HydraConfig.get().runtime.config_sources if HydraConfig.initialized() else []
+    dirs = [source.path for source in sources if source.provider == "command-line"]
+    return [word for path in dirs for word in ("--config-dir", path)]
+
+
 def is_standard_input(overrides: Sequence[str]) -> bool:
     """Whether one of the overrides names standard input."""
     return any(override.partition("=")[2] in ("-", "[-]") for override in overrides)

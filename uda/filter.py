@@ -100,16 +100,21 @@ def _filter(settings: FilterConfig, trained: DataSettings, folder: Path) -> Summ
         finally:
             labeller.process.close()
     classes, confidence = answers.classes, answers.confidence
+    blank, columns = int((classes < 0).sum()), " and ".join(f"'{column}'" for column in places.columns)
+    if blank:
+        log.warning("%d of %d rows have no text in %s: they are left out", blank, len(classes), columns)
     count = settings.filter.num_per_class
     assert count is not None
     chosen = most_confident(classes, confidence, [count] * len(names))
     kept = _kept(names, classes, confidence, chosen)
+    if blank == len(classes):
+        raise UserError(
+            f"Expected texts in {columns} of {places.input_name}, found none in {len(classes)} "
+            "rows. Set text_column to the column of the texts."
+        )
     _check_kept(kept, count)
     rows = _chosen_rows(settings, places, names, classes, confidence, chosen)
     write_tables(rows, places)
-    blank = int((classes < 0).sum())
-    if blank:
-        log.warning("%d of %d rows have no text: they are left out", blank, len(classes))
     return Summary(kept, len(classes), blank, time.monotonic() - started)
 
 

@@ -41,7 +41,7 @@ def opened_input(name: str | None) -> Iterator[BinaryIO]:
         return
     path = Path(str(name))
     if not path.is_file():
-        raise UserError(f"input: expected a file at {path}, found none. Check the path, or give - for standard input.")
+        raise UserError(f"input: expected a file at {path}, found none. Check the path.")
     try:
         file = path.open("rb")
     except OSError as error:

@@ -17,7 +17,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from uda.commands import python
-from uda.config import job_overrides
+from uda.config import config_dirs, job_overrides
 from uda.errors import UserError, in_one_line
 from uda.files import write_text
 
@@ -95,10 +95,7 @@ class Watch(Callback):
 def _alone(command: str) -> str:
     """What runs this job of a sweep alone, into the same run directory."""
     hydra = HydraConfig.get()
-    words = [python(), "-m", f"uda.{command}"]
-    for source in hydra.runtime.config_sources:
-        if source.provider == "command-line":
-            words += ["--config-dir", source.path]
+    words = [python(), "-m", f"uda.{command}", *config_dirs()]
     if hydra.job.config_name != command:
         words += ["--config-name", str(hydra.job.config_name)]
     overrides = [override for override in job_overrides() if not override.startswith("+sweep=")]

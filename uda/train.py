@@ -164,7 +164,7 @@ def show(result: Result, overrides: list[str]) -> None:
     other = [override for override in overrides if not override.startswith(("objective", "hydra.run.dir"))]
     if not config.is_standard_input(overrides):  # which is read by now
         if config.primary_config() == "train":
-            lines.append(f"  {python()} -m uda.train {shlex.join([*other, *compared])}")
+            lines.append(f"  {python()} -m uda.train {shlex.join([*config.config_dirs(), *other, *compared])}")
         lines.append(f"  {python()} -m uda.evaluate {shlex.quote(f'run={shown}')}")
     lines.append(f"  {python()} -m tensorboard.main --logdir {shlex.quote(shorter(str(folder.parent)))}")
     print("", *lines, sep="\n", file=sys.stderr)

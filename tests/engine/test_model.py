@@ -1,6 +1,8 @@
 """Encoders and heads: pooling by hand, the start from descriptions, export for the pipeline."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +16,7 @@ from uda.config import compose
 from uda.data.batches import pad_rows
 from uda.data.settings import Truncation
 from uda.engine import training
+from uda.engine.masked_lm import load_masked_lm
 from uda.engine.model import (
     classifier_layer,
     compiled,
@@ -65,6 +68,18 @@ def test_dropout_settings_reach_the_encoder(tiny_bert) -> None:
     assert rates["dropout"] == 0.3
     assert rates["encoder.embeddings.dropout"] == 0.3
     assert rates["encoder.encoder.layer.0.attention.self.dropout"] == 0.0
+
+
+def test_a_checkpoint_that_answers_in_tuples_is_asked_by_name(tiny_bert, tmp_path) -> None:
+    """`return_dict: false` stands in configs of older checkpoints."""
+    shutil.copytree(tiny_bert, tmp_path / "bert")
+    config = json.loads((tmp_path / "bert/config.json").read_text())
+    (tmp_path / "bert/config.json").write_text(json.dumps({**config, "return_dict": False}))
+    ids = torch.tensor([[2, 8, 9, 3]])
+    for pooling in Pooling:
+        assert load(tmp_path / "bert", pooling)[0](input_ids=ids).logits.shape == (1, 3)
+    adapted, _ = load_masked_lm(str(tmp_path / "bert"), ModelSettings(str(tmp_path / "bert")))
+    assert adapted(input_ids=ids).logits.shape[:2] == (1, 4)
 
 
 def test_the_head_starts_from_descriptions(tiny_bert) -> None:

@@ -320,6 +320,10 @@ def test_settings_that_do_not_fit_each_other(refusal, tiny) -> None:
             ["train.num_steps=3"],
             "Expected steps with unlabelled rows after the supervised ones, found train.num_st",
         ),
+        (
+            ["objective.memory_rows=2", "objective.prefill_rows=0", "objective.alignment=uniform"],
+            "objective.memory_rows: expected at least the 6 unlabelled rows of a step",
+        ),
         (["train.warmup=5"], "train.warmup: expected fewer steps than the 3 that it is part of, found 5"),
         (["train.micro_batch_size=3"], "expected room for the labelled rows, which stay together (4 a process"),
         (["data.max_length=80"], "data.max_length: expected at most the 64 positions of the encoder, found 80"),

@@ -65,7 +65,7 @@ def test_against_numpy_on_the_answers_of_predict(
     )
     assert [(one.label, one.kept) for one in summary.classes] == [("neg", 3), ("pos", 3)]
     assert (summary.rows, summary.blank) == (60, 3)
-    assert "3 of 60 rows have no text: they are left out" in caplog.messages
+    assert "3 of 60 rows have no text in 'text': they are left out" in caplog.messages
     for one in summary.classes:
         mine = kept[kept.prediction == one.label].confidence
         assert (one.lowest, one.highest) == (mine.min(), mine.max())
@@ -107,6 +107,16 @@ def test_a_class_with_too_few_rows_is_refused_before_anything_is_written(
         message.startswith(f"{fewest.answered} of the {fewest.answered} rows answered '{fewest.label}' are kept, down")
         and message.endswith("that filters little. A lower filter.num_per_class or a larger corpus would")
         for message in caplog.messages
+    )
+
+
+def test_a_column_without_texts_is_named(trained: Path, tmp_path: Path) -> None:
+    pd.DataFrame({"text": [1, 2], "body": ["good", "bad"]}).to_json(
+        tmp_path / "rows.jsonl", orient="records", lines=True
+    )
+    assert refusal(trained, tmp_path / "rows.jsonl", tmp_path / "out.csv", "filter.num_per_class=1") == (
+        f"Expected texts in 'text' of {tmp_path}/rows.jsonl, found none in 2 rows. Set text_column to the column of "
+        "the texts."
     )
 
 

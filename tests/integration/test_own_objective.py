@@ -64,5 +64,6 @@ def test_one_file_and_one_yaml_are_an_objective(tiny_files: list[str], tmp_path:
         command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
+    assert f"-m uda.train --config-dir {tmp_path} +experiment=imdb " in done.stderr  # what to try next finds it too
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["status"] == "finished"
     assert "Sharpened with 8 labelled" in (tmp_path / "run" / "train.log").read_text()

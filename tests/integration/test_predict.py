@@ -312,7 +312,7 @@ def test_what_is_refused_before_any_work(trained, tmp_path, monkeypatch) -> None
         "remove it."
     )
     assert refusal(trained, tmp_path / "no.csv", out) == (
-        f"input: expected a file at {tmp_path}/no.csv, found none. Check the path, or give - for standard input."
+        f"input: expected a file at {tmp_path}/no.csv, found none. Check the path."
     )
     assert refusal(trained, source, there) == (
         f"output: expected a file that is not there yet, found {there}. Name another one, or set overwrite=true to "

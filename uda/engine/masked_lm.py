@@ -23,6 +23,7 @@ def load_masked_lm(location: str, settings: ModelSettings) -> tuple[PreTrainedMo
     shared = source_options(location, settings)
     try:
         config: Any = AutoConfig.from_pretrained(location, **shared)
+        config.return_dict = True  # whatever the checkpoint says
         own_code = "AutoModelForMaskedLM" in (getattr(config, "auto_map", None) or {})
         if type(config) not in MODEL_FOR_MASKED_LM_MAPPING and not own_code:
             raise UserError(

@@ -98,6 +98,7 @@ def load_classifier(location: str, settings: ModelSettings, label_names: Sequenc
     }
     try:
         config = AutoConfig.from_pretrained(location, **shared)
+        config.return_dict = True  # whatever the checkpoint says
         set_dropout(config, settings)
         if settings.pooling is Pooling.head:
             for name, value in {**labels, "num_labels": len(label_names), "problem_type": None}.items():

@@ -64,7 +64,7 @@ class Tracker:
         self.work = work
         self.num_steps = num_steps
         self.log_every = log_every
-        self.score = ""
+        self.score, self.scored_at = "", 0
         self._start_counting()
         self.writer: Any = None
         if process.is_main:
@@ -125,7 +125,7 @@ class Tracker:
             return
         for name in SCORES:
             self.writer.add_scalar(f"{role}/{name}", scores[name], step)
-        self.score = f"{role} accuracy {100 * scores['accuracy']:.2f} %"
+        self.score, self.scored_at = f"{role} accuracy {100 * scores['accuracy']:.2f} %", step
         self._confusion(step, role, labels, probs)
         log.info("step %d/%d: %s, NLL %.3f", step, self.num_steps, self.score, scores["nll"])
 
@@ -136,7 +136,7 @@ class Tracker:
             return
         self.writer.add_scalar("held_out/loss", loss, step)
         self.writer.add_scalar("held_out/perplexity", perplexity, step)
-        self.score = f"held-out perplexity {perplexity:.2f}"
+        self.score, self.scored_at = f"held-out perplexity {perplexity:.2f}", step
         log.info("step %d/%d: %s", step, self.num_steps, self.score)
 
     def _start_counting(self) -> None:
@@ -211,7 +211,7 @@ class Tracker:
         parts = [f"{name} {value:.3f}" for name, value in shown.items() if value is not None]
         if "mask/mask_rate" in scalars:
             parts.append(f"masked {100 * scalars['mask/mask_rate']:.0f} %")
-        text = ", ".join([*parts, self.score] if self.score else parts)
+        text = ", ".join([*parts, f"{self.score} at step {self.scored_at}"] if self.score else parts)
         self.bar.set_postfix_str(text, refresh=False)
         if self.bar.disable:
             log.info("step %d/%d: %s", step, self.num_steps, text)

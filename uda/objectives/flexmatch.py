@@ -18,8 +18,8 @@ class FlexMatch(Consistency):
     unlabelled rows whose latest answer of a confidence of at least tau was that class, as of the step before.
     targets: "hard" (the paper), or "soft": softmax(weak / temperature).
 
-    As long as more rows have no label yet than the most frequent label has, thresholds are low: in a run that sees each
-    unlabelled row less than once, such as the embedded experiments, nothing is masked.
+    As long as most rows have no label yet, thresholds are so low that nothing is masked: in the embedded experiments,
+    which see a part of the rows, to the end.
 
     Memory: an int16 for each unlabelled row (int32 for more than 32,767 classes), 20 MB for 10 million, on every
     process and in every checkpoint.

@@ -27,9 +27,14 @@ class TeacherMemory(nn.Module):
         self.register_buffer("num_pushed", torch.zeros((), dtype=torch.long))
         self.register_load_state_dict_post_hook(lambda module, _: setattr(module, "_num_rows", None))
 
+    @property
+    def capacity(self) -> int:
+        """The number of rows that are remembered at most."""
+        return len(self.log_probs)
+
     def push(self, rows: Tensor) -> None:
         """Remember rows [N, K] of log-probabilities in place of the oldest."""
-        capacity = len(self.log_probs)
+        capacity = self.capacity
         rows = rows[-capacity:]
         slots = (self.num_pushed + torch.arange(len(rows), device=rows.device)) % capacity
         self.log_probs[slots] = rows.to(self.log_probs.dtype)
