@@ -74,8 +74,8 @@ $(VENV)/.created:
 
 # The demo packages come by requirements-demo.txt: with their hashes, without their dependencies.
 define install
-$(PIP) install --no-compile --no-deps --require-hashes -r requirements-demo.txt
-$(PIP) install --no-compile -c constraints.txt -e '.$(EXTRAS)'
+$(PIP) install --no-deps --require-hashes -r requirements-demo.txt
+$(PIP) install -c constraints.txt -e '.$(EXTRAS)'
 endef
 
 $(RUN): EXTRAS :=
