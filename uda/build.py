@@ -121,7 +121,7 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
     if memory is not None and memory.capacity < rows:
         raise UserError(
             f"objective.memory_rows: expected at least the {rows} unlabelled rows of a step (train.batch_size * "
-            f"train.unlabeled_ratio), found {memory.capacity}. Raise it; a few times as many is the rule."
+            f"train.unlabeled_ratio), found {memory.capacity}. Raise it."
         )
     if (warning := objective.warning()) is not None:
         log.warning(warning)
