@@ -231,7 +231,7 @@ def work(num_rows):
     assert len(views.weak) == num_rows - 1  # a test row
 
 threading.Thread(target=watch, daemon=True).start()
-for num_rows in (5_000, 20_000):
+for num_rows in (5_000, 30_000):
     work(num_rows)
     print(peak[0] / 1024)
 stopped.set()
@@ -240,10 +240,10 @@ stopped.set()
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path, tiny_bert: Path) -> None:
-    """Anonymous resident memory: 15,000 rows more have 15 MB of text, and as much augmented text."""
+    """Anonymous resident memory: 25,000 rows more have 25 MB of text, and as much augmented text."""
     pd.DataFrame({"text": ["1 2 " + 990 * "x", "b"], "label": ["neg", "pos"]}).to_csv(tmp_path / "test.csv")
     pd.DataFrame({"text": ["a", "c"], "label": ["neg", "pos"]}).to_csv(tmp_path / "labeled.csv")
     arguments = [sys.executable, "-c", MEMORY, str(tmp_path), str(tiny_bert)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True)
     few, many = map(float, done.stdout.split())
-    assert many - few < 16  # a file of the cache is collected in memory
+    assert many - few < 36  # 24 was measured (buffers that are not full yet), 50 with all texts held once

@@ -56,9 +56,11 @@ def explain(error: Exception, schema: type) -> str:
         key, known = match[1], known_keys(schema)
         if key in ("experiment", "sweep"):
             return f"{key}: expected it with a plus, since it is added to the config. Write +{key}=NAME."
-        near = " Other options of its group have it." if key in known else did_you_mean(key, known)
+        reason = f" ({detail})" if detail and "is not in struct" not in detail else ""  # OmegaConf's for "no such key"
+        others = _options_with(key)
+        near = f" It is a key of {', '.join(others)}." if others else did_you_mean(key, known)
         return (
-            f"Expected a key and a value that the config has, found '{key}'{f' ({detail})' if detail else ''}.{near} "
+            f"Expected a key and a value that the config has, found '{key}'{reason}.{near} "
             "See all keys with --cfg job."
         )
     if match := re.match(r"Error merging override [+]*([\w.]+)=(.*)$", text):
@@ -80,6 +82,11 @@ def explain(error: Exception, schema: type) -> str:
         return (
             f"{group}={name}: expected one of {', '.join(choices)}, found '{name}'.{did_you_mean(name, choices)} "
             f"Choose one of them."
+        )
+    if "Only one of --run" in text:
+        return (
+            "Expected at most one of --multirun (-m), --run, --cfg, --info and --shell_completion, found several. To "
+            "see the config of a sweep's job, leave out -m and give one value for each key."
         )
     if "Unexpected type for root: NoneType" in text:
         return (
@@ -127,6 +134,13 @@ def known_keys(schema: Any, prefix: str = "") -> list[str]:
         else:
             keys += [key, *sorted(f"{key}.{name}" for name in _keys_of_files(entry.name))] if not prefix else [key]
     return keys
+
+
+def _options_with(key: str) -> list[str]:
+    """The options of a group whose yaml files name a key, as `group=option`."""
+    group, _, name = key.partition(".")
+    files = sorted((config_dir() / group).glob("*.yaml")) if name else []
+    return [f"{group}={path.stem}" for path in files if name in yaml.safe_load(path.read_text())]
 
 
 def _keys_of_files(group: str) -> set[str]:

@@ -345,9 +345,10 @@ def run_script(*arguments: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-# Fills a cache with texts of 500 characters, and looks all of them up. Writes the peak of resident memory in MB.
+# Fills a cache with texts of 500 characters, and looks all of them up. Writes the peak of resident memory in MB:
+# VmHWM, as ru_maxrss begins with what the process that started this one holds.
 MEMORY = """
-import resource, sys
+import sys
 from pathlib import Path
 from uda.augmentation.base import Augmenter
 from uda.augmentation.cache import Cache, copy_keys, text_hashes
@@ -365,16 +366,16 @@ cache = Cache(Path(sys.argv[1]))
 fill(cache, Same(), [Texts(0, chunks)], lambda texts, keys: None, 1, WHOLE)
 for texts, _ in chunks():
     assert cache.texts(copy_keys(text_hashes(texts), 0)) == texts
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_texts(tmp_path: Path) -> None:
-    """All resident memory, mapped files too: 120,000 texts more have 60 MB."""
-    outputs = [run_script(MEMORY, str(tmp_path / count), count).communicate()[0] for count in ("120000", "240000")]
+    """All resident memory, mapped files too: 300,000 texts more have 150 MB."""
+    outputs = [run_script(MEMORY, str(tmp_path / count), count).communicate()[0] for count in ("60000", "360000")]
     few, many = map(float, outputs)
-    assert many - few < 15
+    assert many - few < 75
 
 
 # A method that takes 20 ms a batch of 40 texts, each batch with a file of its own.

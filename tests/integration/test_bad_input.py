@@ -58,7 +58,8 @@ BAD: dict[str, tuple[str, str, str, str]] = {  # name: overrides, expected, foun
         "objective=supervised objective.temperature=1",
         "Expected a key and a value that the config has",
         "found 'objective.temperature'",
-        "Other options of its group have it. See all keys with --cfg job.",
+        "It is a key of objective=adamatch, objective=fixmatch, ",
+        "See all keys with --cfg job.",
     ),
     # types
     "text for a whole number": ("seed=abc", "seed: expected a whole number,", "found 'abc'", SET.format("seed")),

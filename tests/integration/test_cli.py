@@ -62,6 +62,7 @@ BAD = [
     (["+experiment=imdb", "train.warmup=1.5"], "train.warmup: expected a whole number", "found 1.5"),
     (["+experiment=imdb", "objective.supervised_steps=2.5"], "objective.supervised_steps: expected a", "found 2.5"),
     (["+experiment=imdb", "train=null"], "The configuration does not fit", "must be a string"),
+    (["-m", "+experiment=imdb", "--cfg", "job"], "Expected at most one of --multirun", "leave out -m"),
     (["+experiment=imdb", "objective.temprature=1"], "'objective.temprature'", "Did you mean 'objective.temperature'?"),
 ]
 
