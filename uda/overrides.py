@@ -60,8 +60,7 @@ def explain(error: Exception, schema: type) -> str:
         others = _options_with(key)
         near = f" It is a key of {', '.join(others)}." if others else did_you_mean(key, known)
         return (
-            f"Expected a key and a value that the config has, found '{key}'{reason}.{near} "
-            "See all keys with --cfg job."
+            f"Expected a key and a value that the config has, found '{key}'{reason}.{near} See all keys with --cfg job."
         )
     if match := re.match(r"Error merging override [+]*([\w.]+)=(.*)$", text):
         key, value = match[1], match[2].strip("'")

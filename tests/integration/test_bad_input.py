@@ -57,8 +57,7 @@ BAD: dict[str, tuple[str, str, str, str]] = {  # name: overrides, expected, foun
     "key of another option": (
         "objective=supervised objective.temperature=1",
         "Expected a key and a value that the config has",
-        "found 'objective.temperature'",
-        "It is a key of objective=adamatch, objective=fixmatch, ",
+        "found 'objective.temperature'. It is a key of objective=adamatch, objective=fixmatch, ",
         "See all keys with --cfg job.",
     ),
     # types
@@ -219,6 +218,12 @@ BAD: dict[str, tuple[str, str, str, str]] = {  # name: overrides, expected, foun
         "found no folder 'no/such/folder'",
         "Check the path.",
     ),
+    "hub's model without its option": (
+        "model.name_or_path=bert-base-uncased",
+        "model.name_or_path: expected a folder made by save_pretrained,",
+        "found no such folder 'bert-base-uncased'",
+        "for a name on the hub add model=local.",
+    ),
     "blank model": (
         "model=local model.name_or_path= model.pooling=mean",
         "expected a folder made by save_pretrained or a name on the hub,",
@@ -270,6 +275,15 @@ def test_a_mistake_is_one_message_of_three_parts_and_exit_code_2(command, tmp_pa
     for part in (expected, found, to_do):
         assert part in message
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("package", [[], ["model=local", "model.pooling=mean"]])
+def test_the_directory_of_a_run_is_no_model_and_its_model_is_named(tmp_path: Path, refusal, package) -> None:
+    (tmp_path / "run-of-before" / "model").mkdir(parents=True)
+    (tmp_path / "run-of-before" / "model" / "config.json").write_text("{}")
+    message = refusal(["+experiment=imdb", *package, f"model.name_or_path={tmp_path}/run-of-before"])
+    assert "expected a folder made by save_pretrained, found the directory of a run" in message
+    assert message.endswith(f"Set model.name_or_path={tmp_path}/run-of-before/model.")
 
 
 @pytest.fixture

@@ -44,17 +44,29 @@ def quiet_transformers() -> None:
 
 def model_location(settings: ModelSettings) -> str:
     """A path or a hub name that `from_pretrained` takes; files of a pip package are checked."""
+    name = settings.name_or_path
+    run_model = Path(name).expanduser() / "model"
+    if name.strip() and not (run_model.parent / "config.json").is_file() and (run_model / "config.json").is_file():
+        raise UserError(
+            f"model.name_or_path: expected a folder made by save_pretrained, found the directory of a run, {name}. Set "
+            f"model.name_or_path={run_model}."
+        )
     if (folder := own_folder(settings)) is not None:
         return str(folder)
     if settings.package is None:
-        name = settings.name_or_path
         if not _HUB_NAME.fullmatch(name):
             raise UserError(
                 f"model.name_or_path: expected a folder made by save_pretrained or a name on the hub, found no folder "
                 f"'{name}'. Check the path."
             )
         return name
-    return str(package_path(settings.package, settings.name_or_path, settings.sha256))
+    if settings.sha256 and not any(key.startswith(f"{name}/") for key in settings.sha256):
+        raise UserError(
+            f"model.name_or_path: expected a folder made by save_pretrained, found no such folder '{name}', and it is "
+            f"not the encoder of the pip package '{settings.package}' either. Check the path, or for a name on the hub "
+            "add model=local."
+        )
+    return str(package_path(settings.package, name, settings.sha256))
 
 
 def own_folder(settings: ModelSettings) -> Path | None:

@@ -119,6 +119,12 @@ class Consistency(Objective):
         return getattr(self, "threshold", 0) > 0 or (self.kept_share is not None and self.kept_share < 1)
 
     def warning(self) -> str | None:
+        if self.coefficient == 0:
+            return "objective.coefficient=0 lets unlabelled text teach nothing; objective=supervised is faster at that"
+        return self.threshold_warning()
+
+    def threshold_warning(self) -> str | None:
+        """What is wrong with the threshold, if the method has one that every row must reach."""
         threshold = getattr(self, "threshold", 0)
         if threshold >= 1:
             return f"objective.threshold={threshold:g} keeps hardly a row, so unlabelled text teaches little; lower it"

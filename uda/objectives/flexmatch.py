@@ -51,7 +51,7 @@ class FlexMatch(Consistency):
     def masks_rows(self) -> bool:
         return self.threshold > 0 and bool(self.counts[:-1].max() > self.counts[-1])
 
-    def warning(self) -> str | None:
+    def threshold_warning(self) -> str | None:
         return None  # the threshold is of the class that is learnt best, and no row need reach it
 
     @torch.no_grad()
