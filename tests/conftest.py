@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
+
+if TYPE_CHECKING:
+    from uda.train import Result
 
 # One thread is the fastest for models this small, and keeps several test runs out of each other's way.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -123,6 +126,23 @@ def review_files(write_reviews: Callable[[Path], Path], tmp_path: Path) -> Path:
 @pytest.fixture
 def tiny(tiny_bert: Path, review_files: Path) -> list[str]:
     """Overrides of `uda.train` for a run of seconds: the tiny BERT on the made-up reviews, every option exercised."""
+    return tiny_overrides(tiny_bert, review_files)
+
+
+@pytest.fixture(scope="module")
+def tiny_run(
+    tiny_bert: Path, write_reviews: Callable[[Path], Path], tmp_path_factory: pytest.TempPathFactory
+) -> "Result":
+    """What the overrides of `tiny` come to, for tests that only read it."""
+    import uda.train
+    from uda.config import compose
+
+    folder = tmp_path_factory.mktemp("tiny-run")
+    overrides = tiny_overrides(tiny_bert, write_reviews(folder))
+    return uda.train.run(compose("train", [*overrides, f"hydra.run.dir={folder}/run"]))
+
+
+def tiny_overrides(tiny_bert: Path, review_files: Path) -> list[str]:
     return [
         "+experiment=imdb",
         "name=tiny",

@@ -36,6 +36,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_of_processes_that_start_at_once_one_wins_and_its_death_frees_the_directory(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
     command = [sys.executable, "-c", HOLD, str(tmp_path / "run"), str(time.time() + 3)]

@@ -159,6 +159,7 @@ def test_what_the_system_refuses_a_method_is_no_fault_of_the_token_cache(
         make_views(Rows.of(frame), copies, tokenizer, DATA)
 
 
+@pytest.mark.slow
 def test_other_rows_are_augmented_anew(frame: pd.DataFrame, tokenizer: Any, cache: Path) -> None:
     """The corpus decides about every word: with one row fewer all copies are made again."""
     for rows in (Rows.of(frame), Rows.of(frame).head(599), Rows.of(frame.assign(key="k"))):

@@ -76,6 +76,7 @@ def test_nasty_texts(pool: Pipelines) -> None:
     assert pool.translate(["a\0b", "\0"]) == ["AB", ""]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("word", "reason"),
     [("die", "died"), ("hang", "gave no answer in time"), ("cut", "broke off its answer")],

@@ -536,6 +536,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "message"),
     [

@@ -232,6 +232,7 @@ def plain(tiny: list[str]) -> list[str]:
     return [item for item in tiny if not item.startswith("objective.")] + PLAIN + QUICK
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -330,6 +330,7 @@ def test_the_host_waits_once_a_step(student, process, memory, monkeypatch) -> No
     assert waits.seen == ["nonzero", "tolist"]
 
 
+@pytest.mark.slow
 def test_compiled_passes_of_few_shapes_give_the_same_gradients(student, process) -> None:
     """Dropout off: rows and lengths padded to multiples, logits cut to the rows that are meant."""
     shapes = []

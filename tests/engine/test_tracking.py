@@ -225,6 +225,7 @@ def test_everything_stands_once_after_a_resume(
         assert found == expected or tag.startswith("speed/"), tag
 
 
+@pytest.mark.slow
 def test_the_first_samples_of_a_step_that_is_evaluated_stand_once(tiny: list[str], tmp_path: Path) -> None:
     """The consistency loss begins with step 4, which is evaluated too."""
     events = run([*tiny, "train.eval_every=4", "train.num_steps=8"], tmp_path / "run")

@@ -54,6 +54,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths if path.stat().st_size}
 
 
+@pytest.mark.slow
 def test_a_run_says_what_it_did_and_is_not_repeated(tiny: list[str], tmp_path: Path, cache: Path) -> None:
     first = augment(*tiny, "augment.num_copies=2")
     assert (first.texts, first.computed, first.found) == (120, 120, 0)
@@ -214,6 +215,7 @@ def content(overrides: list[str]) -> str:
     return make_copies(settings.augment, rows, len(rows), lowercase=True).content(0)
 
 
+@pytest.mark.slow
 def test_clear_deletes_what_the_method_made(tiny: list[str], cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     size = augment(*tiny).own_bytes
     other = [*tiny, "augment.seed=1"]

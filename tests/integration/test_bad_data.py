@@ -382,6 +382,7 @@ def test_two_thousand_classes(here: Path, tiny_bert: Path) -> None:
     assert len(json.loads((here / "run/model/config.json").read_text())["id2label"]) == 2_000
 
 
+@pytest.mark.slow
 def test_no_unlabelled_rows(here: Path, tiny_bert: Path) -> None:
     write({"rows.csv": GOOD}, here)
     with pytest.raises(UserError) as caught:
@@ -392,6 +393,7 @@ def test_no_unlabelled_rows(here: Path, tiny_bert: Path) -> None:
     assert run(here, tiny_bert, "objective=supervised")
 
 
+@pytest.mark.slow
 def test_fewer_unlabelled_rows_than_a_batch(here: Path, tiny_bert: Path) -> None:
     """A step's 48 unlabelled rows are the five that there are, over and over."""
     write({"rows.csv": GOOD, "texts.txt": "".join(f"a film {n}\n" for n in range(5))}, here)

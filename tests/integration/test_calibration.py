@@ -41,6 +41,7 @@ def with_dev(tiny: list[str], review_files: Path, reviews: Any) -> list[str]:
     return [*tiny, f"data.dev={review_files}/dev.csv", "train.calibration=auto"]
 
 
+@pytest.mark.slow
 def test_dev_rows_set_the_temperature_of_everything_that_is_written(with_dev: list[str], tmp_path: Path) -> None:
     import torch
     from transformers import pipeline
@@ -240,6 +241,7 @@ def test_folds_are_of_texts_not_of_rows(tiny: list[str], review_files: Path, rev
     assert np.bincount(numbers).tolist() == [6, 6]
 
 
+@pytest.mark.slow
 def test_the_card_names_each_source_and_how_test_rows_were_held_out(tiny: list[str], tmp_path: Path) -> None:
     overrides = [one for one in tiny if not one.startswith(("data.test=", "data.num_labeled="))]
     run([*overrides, "data.test_share=0.2"], tmp_path / "run")

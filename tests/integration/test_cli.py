@@ -133,6 +133,7 @@ def test_mistakes_of_evaluate(tmp_path, ask) -> None:
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_help_and_cfg(tmp_path) -> None:
     done = command("train", "--help", cwd=tmp_path)
     assert done.returncode == 0
@@ -301,6 +302,7 @@ def test_a_supervised_run_is_told_to_be_compared_with_the_experiments_own_object
         assert offered in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_before_training_is_one_line(tiny, tmp_path, number, code) -> None:
     (tmp_path / "slow.py").write_text(
@@ -318,6 +320,7 @@ def test_a_signal_before_training_is_one_line(tiny, tmp_path, number, code) -> N
     assert f"uda: stopped by {number.name}" in done.stderr
 
 
+@pytest.mark.slow
 def test_help_may_be_cut_off_by_its_reader() -> None:
     command = f"{shlex.quote(sys.executable)} -m uda.train --help | head -n 1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)

@@ -83,6 +83,7 @@ def test_the_kept_rows_are_unlabelled_rows_of_a_training(
     assert len(load_split(read_train(cfg).data).unlabeled) == 6
 
 
+@pytest.mark.slow
 def test_a_class_with_too_few_rows_is_refused_before_anything_is_written(
     trained: Path, foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -177,6 +177,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> tuple[P
     return folder, overrides
 
 
+@pytest.mark.slow
 def test_what_is_chosen_stands_in_the_config_and_the_log(chosen: tuple[Path, list[str]]) -> None:
     folder, _ = chosen
     config = yaml.safe_load((folder / "run/config.yaml").read_text())
@@ -193,12 +194,14 @@ def test_what_is_chosen_stands_in_the_config_and_the_log(chosen: tuple[Path, lis
     assert tokenizer["model_max_length"] == 16
 
 
+@pytest.mark.slow
 def test_booleans_are_labels(chosen: tuple[Path, list[str]]) -> None:
     split = json.loads((chosen[0] / "run/split.json").read_text())
     assert split["label_names"] == ["false", "true"]
     assert (len(split["labeled"]), len(split["test"])) == (32, 8)
 
 
+@pytest.mark.slow
 def test_evaluate_scores_the_rows_that_were_held_out(chosen: tuple[Path, list[str]], tmp_path: Path) -> None:
     run = chosen[0] / "run"
     uda.evaluate.run(compose("evaluate", [f"run={run}", f"output={tmp_path}"]))
@@ -251,6 +254,7 @@ def test_an_interrupted_run_goes_on_with_what_it_chose(
     assert "resuming after step 40" in (tmp_path / "run/train.log").read_text()
 
 
+@pytest.mark.slow
 def test_null_asks_for_the_choice_that_was_made_and_a_number_for_itself(chosen: tuple[Path, list[str]]) -> None:
     from uda.config import resolved
 

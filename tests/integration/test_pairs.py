@@ -158,6 +158,7 @@ def test_head_and_tail_of_pairs_are_refused(files: Path, tiny_encoder: Callable[
     )
 
 
+@pytest.mark.slow
 def test_a_model_of_pairs_scores_pairs_alone(files: Path, tiny_encoder: Callable[[str], Path], tmp_path: Path) -> None:
     run = train(overrides(files, tiny_encoder("bert"), "train.num_steps=0"), tmp_path / "run")
     data = ["data=files", f"data.test={files}/test.csv", "data.text_column=premise"]

@@ -130,6 +130,7 @@ def test_the_report_can_go_elsewhere(tmp_path: Path) -> None:
     assert "NLL, mean ± sd" in found.markdown
 
 
+@pytest.mark.slow
 def test_the_command_by_its_name(tmp_path: Path) -> None:
     write_runs(tmp_path / "a=b", num_groups=2, num_seeds=2, num_test=2)
     done = command("runs=a=b", "metric=macro_f1", "baseline=objective.temperature=0.002", cwd=tmp_path)

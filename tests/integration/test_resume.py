@@ -49,6 +49,7 @@ def stopped(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_costs_steps_but_no_exactness(
     tiny: list[str], stopped: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -102,6 +103,7 @@ def test_number_neutral_keys_may_change_on_the_way(tiny: list[str], stopped: Pat
         run([*tiny, "train.weight_decay=0.02", "train.overwrite=false"], _unfinished(stopped))
 
 
+@pytest.mark.slow
 def test_after_the_memory_was_full_a_run_goes_on_in_smaller_passes(
     tiny: list[str], stopped: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -152,6 +154,7 @@ def test_a_directory_in_use_is_refused_before_any_work_and_left_alone(
         assert {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_finished_run_needs_no_lock(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is refused as finished, or in a sweep returns its score, whoever holds the directory."""
     result = run([*tiny, "train.num_steps=4"], tmp_path / "run")
@@ -166,6 +169,7 @@ def test_a_finished_run_needs_no_lock(tiny: list[str], tmp_path: Path, monkeypat
             run([*tiny, "train.num_steps=5"], tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_that_finishes_while_we_wait_at_the_door_is_not_taken_up(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,6 +183,7 @@ def test_a_run_that_finishes_while_we_wait_at_the_door_is_not_taken_up(
     assert not answers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["step", "flush"])
 def test_a_disk_that_fills_up_under_tensorboard_is_told_as_such(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
@@ -248,6 +253,7 @@ def test_a_disk_that_is_full_or_read_only_from_the_start(
     assert [path.name for path in disk.iterdir()] == ["filler"]
 
 
+@pytest.mark.slow
 def test_scalars_reach_the_disk_before_the_checkpoint_that_counts_them(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

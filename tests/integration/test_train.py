@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -56,9 +57,9 @@ def run(overrides: list[str], folder: Path) -> uda.train.Result:
 
 
 @pytest.fixture
-def finished(tiny: list[str], tmp_path: Path) -> Path:
-    run(tiny, tmp_path / "run")
-    return tmp_path / "run"
+def finished(tiny_run: uda.train.Result, tmp_path: Path) -> Path:
+    """The directory of a finished run, for one test."""
+    return Path(shutil.copytree(tiny_run.run_dir, tmp_path / "run"))
 
 
 def test_a_run_directory_holds_what_the_contract_lists(finished: Path) -> None:
@@ -112,8 +113,11 @@ def test_the_loss_trace_is_the_recorded_one(finished: Path) -> None:
     assert found["loss/consistency"] == pytest.approx([pair[1] for pair in TRACE], abs=1e-4)
 
 
-def test_same_seed_same_weights_other_seed_other_weights(tiny: list[str], tmp_path: Path) -> None:
-    first = run(tiny, tmp_path / "a").run_dir
+@pytest.mark.slow
+def test_same_seed_same_weights_other_seed_other_weights(
+    tiny: list[str], tiny_run: uda.train.Result, tmp_path: Path
+) -> None:
+    first = tiny_run.run_dir
     again = run(tiny, tmp_path / "b").run_dir
     other = run([*tiny, "seed=1"], tmp_path / "c").run_dir
     assert (first / "model/model.safetensors").read_bytes() == (again / "model/model.safetensors").read_bytes()
@@ -125,23 +129,22 @@ def test_same_seed_same_weights_other_seed_other_weights(tiny: list[str], tmp_pa
     "stop_after", [pytest.param(2, marks=pytest.mark.slow), 3, 11, pytest.param(16, marks=pytest.mark.slow)]
 )
 def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
-    tiny: list[str], tmp_path: Path, stop_after: int, monkeypatch: pytest.MonkeyPatch
+    tiny: list[str], tiny_run: uda.train.Result, tmp_path: Path, stop_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped within the supervised steps, right where they end, and after them, after an evaluation too."""
-    whole = run(tiny, tmp_path / "whole")
     monkeypatch.setattr(training.Tracker, "step", _stop_after(stop_after, training.Tracker.step))
     with pytest.raises(uda.cli.Interrupted) as caught:
         run(tiny, tmp_path / "halves")
     assert caught.value.exit_code == 143
     monkeypatch.undo()
     halves = run(tiny, tmp_path / "halves")
-    before, after = (load_file(result.run_dir / "model/model.safetensors") for result in (whole, halves))
+    before, after = (load_file(result.run_dir / "model/model.safetensors") for result in (tiny_run, halves))
     assert all(torch.equal(before[name], after[name]) for name in before)
-    assert halves.best == whole.best
-    assert scalars(halves.run_dir)["loss/total"] == scalars(whole.run_dir)["loss/total"]
+    assert halves.best == tiny_run.best
+    assert scalars(halves.run_dir)["loss/total"] == scalars(tiny_run.run_dir)["loss/total"]
     assert (
         json.loads((halves.run_dir / "metrics.json").read_text())["evaluations"]
-        == (json.loads((whole.run_dir / "metrics.json").read_text())["evaluations"])
+        == (json.loads((tiny_run.run_dir / "metrics.json").read_text())["evaluations"])
     )
 
 
@@ -210,6 +213,7 @@ def test_the_log_file_has_what_came_before_the_run_directory(finished: Path) -> 
     assert text.index("uda.build: attention: ") < text.index("UDA with 8 labelled and 60")
 
 
+@pytest.mark.slow
 def test_times_of_a_resumed_run_add_up(tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training.Tracker, "step", _stop_after(15, training.Tracker.step))
     with pytest.raises(uda.cli.Interrupted):
@@ -240,6 +244,7 @@ def test_the_stored_config_repeats_the_run(finished: Path, tmp_path: Path) -> No
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_best_is_exported_when_it_is_selected(tiny: list[str], tmp_path: Path) -> None:
     result = run([*tiny, "train.select=best", "train.eval_every=2"], tmp_path / "run")
     metrics = json.loads((tmp_path / "run/metrics.json").read_text())
@@ -251,6 +256,7 @@ def test_best_is_exported_when_it_is_selected(tiny: list[str], tmp_path: Path) -
     assert (predictions.label == predictions.prediction).mean() == pytest.approx(highest)
 
 
+@pytest.mark.slow
 def test_dev_rows_choose_the_best_and_test_rows_score_it(tiny, tmp_path, review_files, reviews) -> None:
 
     reviews(16, 9, "d").to_csv(review_files / "dev.csv", index=False)
@@ -310,6 +316,7 @@ def _too_much(*_: object) -> torch.Tensor:
     return torch.empty(1 << 60, dtype=torch.uint8)
 
 
+@pytest.mark.slow
 def test_memory_that_is_refused_is_told_and_a_remedy_goes_on(
     tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
