@@ -98,6 +98,19 @@ def test_the_label_counts_include_the_runs_that_other_parts_have(objectives: Mod
     assert all(labels[key] == base[key] for key in labels if key in base)
 
 
+def test_runs_by_label_count_are_compared_at_the_same_count(
+    comparison: ModuleType, objectives: ModuleType, tmp_path: Path
+) -> None:
+    results = comparison.Results(tmp_path / "results.json")
+    scores = {"uda_weak_start": 0.8, "supervised, 100 labels": 0.75, "uda_weak_start, 100 labels": 0.85}
+    for job in objectives.jobs_of("imdb-labels", [0], list(scores)):
+        others = {"macro_f1": 0.5, "seconds": 1, "machine": "2 x a processor"}
+        accuracy = scores[job.name.partition(": ")[2]]
+        results.add("runs", job.key, {**others, "accuracy": accuracy, "overrides": job.all_overrides})
+    found = {name: cells[3] for name, cells in objectives.rows_of("imdb-labels", [0], results).items()}
+    assert found == {"uda_weak_start": "", "supervised, 100 labels": "-10.00", "uda_weak_start, 100 labels": ""}
+
+
 def test_each_run_of_the_comparisons_has_a_name_of_its_own(objectives: ModuleType) -> None:
     jobs = {job for part in objectives.PARTS for job in objectives.jobs_of(part, [0], [])}
     assert len({job.key for job in jobs}) == len(jobs)
