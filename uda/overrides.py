@@ -57,8 +57,12 @@ def explain(error: Exception, schema: type) -> str:
         if key in ("experiment", "sweep"):
             return f"{key}: expected it with a plus, since it is added to the config. Write +{key}=NAME."
         reason = f" ({detail})" if detail and "is not in struct" not in detail else ""  # OmegaConf's for "no such key"
-        others = _options_with(key)
-        near = f" It is a key of {', '.join(others)}." if others else did_you_mean(key, known)
+        others = _options_with(key) if key in known else []
+        near = (
+            f" It is a key of {', '.join(others)}, and of what begins with one of them."
+            if others
+            else did_you_mean(key, known)
+        )
         return (
             f"Expected a key and a value that the config has, found '{key}'{reason}.{near} See all keys with --cfg job."
         )
@@ -139,7 +143,7 @@ def _options_with(key: str) -> list[str]:
     """The options of a group whose yaml files name a key, as `group=option`."""
     group, _, name = key.partition(".")
     files = sorted((config_dir() / group).glob("*.yaml")) if name else []
-    return [f"{group}={path.stem}" for path in files if name in yaml.safe_load(path.read_text())]
+    return [f"{group}={path.stem}" for path in files if name in yaml.safe_load(path.read_text()) and name != "defaults"]
 
 
 def _keys_of_files(group: str) -> set[str]:

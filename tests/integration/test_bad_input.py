@@ -218,12 +218,6 @@ BAD: dict[str, tuple[str, str, str, str]] = {  # name: overrides, expected, foun
         "found no folder 'no/such/folder'",
         "Check the path.",
     ),
-    "hub's model without its option": (
-        "model.name_or_path=bert-base-uncased",
-        "model.name_or_path: expected a folder made by save_pretrained,",
-        "found no such folder 'bert-base-uncased'",
-        "for a name on the hub add model=local.",
-    ),
     "blank model": (
         "model=local model.name_or_path= model.pooling=mean",
         "expected a folder made by save_pretrained or a name on the hub,",

@@ -1,5 +1,6 @@
 """Encoders: loading, heads, a head that starts from label descriptions."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,14 +46,15 @@ def quiet_transformers() -> None:
 def model_location(settings: ModelSettings) -> str:
     """A path or a hub name that `from_pretrained` takes; files of a pip package are checked."""
     name = settings.name_or_path
-    run_model = Path(name).expanduser() / "model"
-    if name.strip() and not (run_model.parent / "config.json").is_file() and (run_model / "config.json").is_file():
+    folder = Path(name).expanduser()
+    # os.path's, as it takes a folder that may not be read for none: loading tells of that
+    if name.strip() and os.path.isfile(folder / "model/config.json") and not os.path.isfile(folder / "config.json"):
         raise UserError(
             f"model.name_or_path: expected a folder made by save_pretrained, found the directory of a run, {name}. Set "
-            f"model.name_or_path={run_model}."
+            f"model.name_or_path={folder / 'model'}."
         )
-    if (folder := own_folder(settings)) is not None:
-        return str(folder)
+    if (own := own_folder(settings)) is not None:
+        return str(own)
     if settings.package is None:
         if not _HUB_NAME.fullmatch(name):
             raise UserError(
@@ -60,12 +62,6 @@ def model_location(settings: ModelSettings) -> str:
                 f"'{name}'. Check the path."
             )
         return name
-    if settings.sha256 and not any(key.startswith(f"{name}/") for key in settings.sha256):
-        raise UserError(
-            f"model.name_or_path: expected a folder made by save_pretrained, found no such folder '{name}', and it is "
-            f"not the encoder of the pip package '{settings.package}' either. Check the path, or for a name on the hub "
-            "add model=local."
-        )
     return str(package_path(settings.package, name, settings.sha256))
 
 
