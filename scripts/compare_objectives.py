@@ -228,15 +228,15 @@ def rows_of(part: str, seeds: list[int], results: Results) -> dict[str, list[Any
         if not there:
             continue
         # Of runs by label count, the default with as many labels.
-        same_count = f"{own}, {name.partition(', ')[2]}" if part.endswith("-labels") and ", " in name else own
-        reference = results.scores(jobs_named(experiment, same_count, known[same_count], seeds))
+        baseline = f"{own}, {name.partition(', ')[2]}" if part.endswith("-labels") and ", " in name else own
+        reference = results.scores(jobs_named(experiment, baseline, known[baseline], seeds))
         others = (results.scores(jobs, score) for score in ("macro_f1", "seconds", "machine"))
         macro_f1, seconds, machines = ([value for value in found if value is not None] for found in others)
         rows[name] = [
             mean_and_spread(values),
             f"{100 * min(there):.2f}",
             f"{100 * np.mean(macro_f1):.2f}",
-            paired_difference(values, reference) if name != same_count else "",
+            paired_difference(values, reference) if name != baseline else "",
             f"{np.mean(seconds):.0f}",
             " and ".join(sorted({"CPU" if " x " in str(machine) else "GPU" for machine in machines})),
         ]

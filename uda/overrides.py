@@ -57,12 +57,9 @@ def explain(error: Exception, schema: type) -> str:
         if key in ("experiment", "sweep"):
             return f"{key}: expected it with a plus, since it is added to the config. Write +{key}=NAME."
         reason = f" ({detail})" if detail and "is not in struct" not in detail else ""  # OmegaConf's for "no such key"
-        others = _options_with(key) if key in known else []
-        near = (
-            f" It is a key of {', '.join(others)}, and of what begins with one of them."
-            if others
-            else did_you_mean(key, known)
-        )
+        group, _, name = key.partition(".")
+        others = [f"{group}={option}" for option, keys in _keys_of_options(group).items() if name in keys]
+        near = f" It is a key of {', '.join(others)}." if others and key in known else did_you_mean(key, known)
         return (
             f"Expected a key and a value that the config has, found '{key}'{reason}.{near} See all keys with --cfg job."
         )
@@ -139,15 +136,19 @@ def known_keys(schema: Any, prefix: str = "") -> list[str]:
     return keys
 
 
-def _options_with(key: str) -> list[str]:
-    """The options of a group whose yaml files name a key, as `group=option`."""
-    group, _, name = key.partition(".")
-    files = sorted((config_dir() / group).glob("*.yaml")) if name else []
-    return [f"{group}={path.stem}" for path in files if name in yaml.safe_load(path.read_text()) and name != "defaults"]
-
-
 def _keys_of_files(group: str) -> set[str]:
     """The keys that the yaml files of a group have, and those that all its options share, which job.yaml has."""
     shared = yaml.safe_load((config_dir() / "job.yaml").read_text()).get(group)
     found = set(shared) if isinstance(shared, dict) else set()
-    return found.union(*(yaml.safe_load(path.read_text()) for path in (config_dir() / group).glob("*.yaml")))
+    return found.union(*_keys_of_options(group).values())
+
+
+def _keys_of_options(group: str) -> dict[str, set[str]]:
+    """The keys of each option of a group, with those of the options that its yaml file begins with."""
+    files = {path.stem: yaml.safe_load(path.read_text()) for path in sorted((config_dir() / group).glob("*.yaml"))}
+
+    def keys(name: str) -> set[str]:
+        begun = [entry for entry in files[name].get("defaults", []) if isinstance(entry, str) and entry in files]
+        return (set(files[name]) - {"defaults"}).union(*map(keys, begun))
+
+    return {name: keys(name) for name in files}

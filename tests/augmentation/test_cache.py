@@ -375,7 +375,7 @@ def test_memory_does_not_grow_with_the_texts(tmp_path: Path) -> None:
     """All resident memory, mapped files too: 300,000 texts more have 150 MB."""
     outputs = [run_script(MEMORY, str(tmp_path / count), count).communicate()[0] for count in ("60000", "360000")]
     few, many = map(float, outputs)
-    assert many - few < 75
+    assert many - few < 37
 
 
 # A method that takes 20 ms a batch of 40 texts, each batch with a file of its own.

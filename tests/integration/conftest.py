@@ -68,7 +68,6 @@ def launch(zygote: "Zygote", tmp_path_factory: pytest.TempPathFactory) -> Iterat
     Python's own means. Whatever is left of them is ended at the end.
     """
     folder = tmp_path_factory.mktemp("launches")
-    own = {"UDA_CACHE": str(tmp_path_factory.getbasetemp() / "cache")}
     started: list[psutil.Process] = []
 
     def start(count: int, *arguments: str, stderr: int | None = None) -> Launch:
@@ -80,10 +79,10 @@ def launch(zygote: "Zygote", tmp_path_factory: pytest.TempPathFactory) -> Iterat
         log = folder / f"{len(started)}.log"
         launcher: Any
         if stderr is None:
-            launcher = zygote.start(*command, cwd=folder, env=own, log=log)
+            launcher = zygote.start(*command, cwd=folder, log=log)
         else:
             launcher = subprocess.Popen(
-                [sys.executable, *command], cwd=folder, env=environment(**own), stderr=stderr, start_new_session=True
+                [sys.executable, *command], cwd=folder, env=environment(), stderr=stderr, start_new_session=True
             )
         started.append(psutil.Process(launcher.pid))
         return Launch(launcher, log)

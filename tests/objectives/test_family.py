@@ -321,7 +321,12 @@ def test_a_threshold_that_keeps_or_masks_nothing_is_told(make, name: str, thresh
 
 @pytest.mark.parametrize("name", ["uda", "flexmatch", "softmatch"])
 def test_a_coefficient_of_zero_is_told(make, name: str) -> None:
-    assert "coefficient=0 lets unlabelled text teach (nearly) nothing" in str(make(name, coefficient=0.0).warning())
+    assert "coefficient=0 lets unlabelled text teach nothing" in str(make(name, coefficient=0.0).warning())
+
+
+def test_fairness_teaches_without_the_coefficient(make) -> None:
+    assert make("freematch", coefficient=0.0, fairness=0.001).warning() is None
+    assert "coefficient=0 lets" in str(make("freematch", coefficient=0.0, fairness=0.0).warning())
 
 
 def test_a_threshold_of_zero_masks_nothing_on_purpose(make) -> None:

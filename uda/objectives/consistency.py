@@ -120,10 +120,7 @@ class Consistency(Objective):
 
     def warning(self) -> str | None:
         if self.coefficient == 0:
-            return (
-                "objective.coefficient=0 lets unlabelled text teach (nearly) nothing; objective=supervised is faster "
-                "at that"
-            )
+            return "objective.coefficient=0 lets unlabelled text teach nothing; objective=supervised is faster at that"
         return self.threshold_warning()
 
     def threshold_warning(self) -> str | None:

@@ -54,6 +54,9 @@ class FreeMatch(Consistency):
     def masks_rows(self) -> bool:
         return True
 
+    def warning(self) -> str | None:
+        return None if self.fairness else super().warning()  # fairness is beside the coefficient, and has no threshold
+
     @torch.no_grad()
     def pseudo_label(
         self, weak: Tensor, index: Tensor, context: Context, labeled: Tensor | None = None
