@@ -1,6 +1,7 @@
 """Files and folders that are whole or not there, whatever happens while they are written."""
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,22 @@ def test_where_writing_fails_all_is_as_before(tmp_path: Path, error: BaseExcepti
             assert "No space left on device" in str(caught.value)
             assert "What was written before is whole; make room" in str(caught.value)
     assert content(tmp_path) == {"folder/inner/file": "old", "file": "old"}
+
+
+def test_two_that_write_a_text_at_once_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one writes all of it between the other's writing and renaming, the one that renames last stays."""
+    others = iter(["second"])
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        real(descriptor)
+        for other in others:
+            write_text(tmp_path / "file", other)
+            assert content(tmp_path).pop("file") == other
+
+    monkeypatch.setattr("os.fsync", fsync)
+    write_text(tmp_path / "file", "first")
+    assert content(tmp_path) == {"file": "first"}
 
 
 def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:

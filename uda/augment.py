@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -144,11 +143,8 @@ def _augment(settings: AugmentConfig, folder: Path, log_to: Callable[[Path], Non
         own_bytes=sum(map(size_in_bytes, own_folders(cache, copies.augmenter, instances.deciding(node)))),
         table=found.table(),
     )
-    aside = folder / f"metrics-{os.getpid()}.json"  # the same command may run twice at once
-    write_text(
-        aside, json.dumps({key: value for key, value in asdict(result).items() if key != "table"}, indent=2) + "\n"
-    )
-    aside.replace(folder / "metrics.json")
+    numbers = {key: value for key, value in asdict(result).items() if key != "table"}
+    write_text(folder / "metrics.json", json.dumps(numbers, indent=2) + "\n")
     return result
 
 

@@ -3,6 +3,7 @@
 import mmap
 import os
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,9 +17,19 @@ _WRITING, _REMOVING = ".writing-", ".removing-"
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make the file or folder under another name, then put it in the place of what was there.
 
-    Raises UserError where that cannot be written, as on a full disk; what was there stays.
+    Raises UserError where that cannot be written, as on a full disk; what was there stays. What a killed process left
+    is written over, so one process at a time.
     """
-    aside = path.with_name(f"{_WRITING}{path.name}")
+    _write_aside(path, path.with_name(f"{_WRITING}{path.name}"), write)
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file, whole or as it was before; of processes that write it at once, the last one's."""
+    aside = path.with_name(f"{_WRITING}{uuid.uuid4().hex}-{path.name}")
+    _write_aside(path, aside, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def _write_aside(path: Path, aside: Path, write: Callable[[Path], object]) -> None:
     try:
         _delete(aside)
         write(aside)
@@ -34,11 +45,6 @@ def write_aside(path: Path, write: Callable[[Path], object]) -> None:
         if isinstance(error, OSError | SafetensorError):
             raise unwritable(path, error) from error
         raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """A text file, whole or as it was before."""
-    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
 def remove(path: Path) -> None:
