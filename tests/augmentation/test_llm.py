@@ -1,6 +1,7 @@
 """The method against servers on this machine that answer well, badly, late or never."""
 
 import email.utils
+import itertools
 import json
 import logging
 import threading
@@ -26,6 +27,21 @@ def completion(text: str | None, reason: str = "stop", tokens: int = 10, **messa
     return 200, {}, json.dumps({"choices": [choice], "usage": {"total_tokens": tokens}}).encode()
 
 
+class Clock:
+    """In place of the module `time`: its seconds pass by waiting alone."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_800_000_000.0
+
+    def time(self) -> float:
+        return self.seconds
+
+    monotonic = time
+
+    def wait(self, seconds: float) -> None:
+        self.seconds += seconds
+
+
 class Endpoint(ThreadingHTTPServer):
     """Answers the n-th request, counted from 0, by `reply(text, n)`; raises OSError there to cut the connection."""
 
@@ -34,6 +50,7 @@ class Endpoint(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.reply: Callable[[str, int], Reply] = lambda text, number: completion(f"new {text}")
+        self.clock: Any = time
         self.bodies: list[dict[str, Any]] = []
         self.times: list[float] = []
         self.headers: list[dict[str, str]] = []
@@ -53,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
         with server.lock:
             number = len(server.bodies)
             server.bodies.append({"path": self.path, **body})
-            server.times.append(time.monotonic())
+            server.times.append(server.clock.monotonic())
             server.headers.append(dict(self.headers))
             server.running += 1
             server.most_running = max(server.most_running, server.running)
@@ -210,37 +227,48 @@ def test_time_outs_are_tried_again(endpoint: Endpoint) -> None:
     assert len(endpoint.bodies) == 2
 
 
-def test_waits_grow_from_try_to_try(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "FIRST_WAIT", 0.1)
+@pytest.fixture
+def clock(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """What the client waits by and the endpoint notes the times of requests with."""
+    endpoint.clock = Clock()
+    monkeypatch.setattr(chat, "time", endpoint.clock)
+    monkeypatch.setattr(chat.ChatClient, "_sleep", lambda self, seconds: endpoint.clock.wait(seconds))
+    return endpoint.clock
+
+
+def test_waits_grow_from_try_to_try(endpoint: Endpoint, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "FIRST_WAIT", 1.0)
     endpoint.reply = lambda text, number: (500, {}, b"") if number < 3 else completion("new")
     assert made(llm(endpoint), "text") == ["new"]
-    waits = [later - sooner for sooner, later in zip(endpoint.times, endpoint.times[1:], strict=False)]
-    # 0.1 · 2^n, and up to 0.1 more of jitter.
-    assert [0.1 * 2**n <= wait < 0.1 * 2**n + 0.3 for n, wait in enumerate(waits)] == [True] * 3
+    waits = [later - sooner for sooner, later in itertools.pairwise(endpoint.times)]
+    assert [2**n <= wait <= 2**n + 1 for n, wait in enumerate(waits)] == [True] * 3  # up to 1 more of jitter
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("headers", "seconds"),
     [
-        {"Retry-After": "1"},
-        {"Retry-After": "DATE"},  # two seconds from now
-        {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s"},
-        {"x-ratelimit-remaining-tokens": "49", "x-ratelimit-reset-tokens": "0m1000ms"},
+        ({"Retry-After": "1"}, 1.0),
+        ({"Retry-After": "DATE"}, 2.0),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "1s"}, 1.0),
+        ({"x-ratelimit-remaining-tokens": "49", "x-ratelimit-reset-tokens": "2m1500ms"}, 121.5),
     ],
 )
 @pytest.mark.parametrize("status", [200, 429])
-def test_rate_limits_hold_back_every_request(endpoint: Endpoint, headers: dict[str, str], status: int) -> None:
-    def limited(text: str, number: int) -> Reply:
-        in_two_seconds = email.utils.formatdate(time.time() + 2, usegmt=True)  # in whole ones: up to one less
-        sent = {name: value.replace("DATE", in_two_seconds) for name, value in headers.items()}
-        code, _, body = completion("new") if status == 200 else (429, {}, b"")
-        return (code, sent, body) if number == 0 else completion("new")
+def test_rate_limits_hold_back_every_request(
+    endpoint: Endpoint, clock: Clock, headers: dict[str, str], seconds: float, status: int
+) -> None:
+    """Three requests and, after a refusal, its repetition: all but the first wait, and once only."""
+    date = email.utils.formatdate(clock.time() + 2, usegmt=True)
 
-    endpoint.reply = limited
-    augmenter = llm(endpoint, concurrency=1)
-    assert made(augmenter, "a", "b", "c") == ["new"] * 3
-    assert endpoint.times[1] - endpoint.times[0] >= 0.9
-    assert endpoint.times[-1] - endpoint.times[1] < 0.9  # and once only
+    def limited(text: str, number: int) -> Reply:
+        code, _, body = completion("new") if status == 200 else (429, {}, b"")
+        return (code, {name: value.replace("DATE", date) for name, value in headers.items()}, body)
+
+    endpoint.reply = lambda text, number: limited(text, number) if number == 0 else completion("new")
+    assert made(llm(endpoint, concurrency=1), "a", "b", "c") == ["new"] * 3
+    first, *later = endpoint.times
+    assert later == pytest.approx([first + seconds] * len(later), abs=1e-3)
+    assert len(later) == (2 if status == 200 else 3)
 
 
 def test_a_limit_of_hours_ends_the_run(endpoint: Endpoint) -> None:

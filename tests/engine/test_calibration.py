@@ -22,7 +22,9 @@ def _loss(probs: np.ndarray, labels: np.ndarray, temperature: float) -> float:
     return float(-log_softmax(logs / temperature, axis=1)[np.arange(len(labels)), labels].sum())
 
 
-@pytest.mark.parametrize(("num_classes", "scale"), [(2, 3.0), (5, 3.0), (5, 0.5), (100, 2.0)])
+@pytest.mark.parametrize(
+    ("num_classes", "scale"), [(2, 3.0), (5, 3.0), (5, 0.5), pytest.param(100, 2.0, marks=pytest.mark.slow)]
+)
 def test_the_temperature_of_data_that_has_one(num_classes: int, scale: float) -> None:
     probs, labels = _drawn(2000, num_classes, scale)
     fitted = fit_temperature(probs, labels)

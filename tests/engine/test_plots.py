@@ -35,7 +35,7 @@ def test_many_classes_have_a_list_of_mistakes() -> None:
     assert figure.texts[1].get_text().splitlines()[2:] == ["   12  class 9 → class 1", "    7  class 3 → class 5"]
 
 
-@pytest.mark.parametrize("num_classes", [2, 10, 100])
+@pytest.mark.parametrize("num_classes", [2, 10, pytest.param(100, marks=pytest.mark.slow)])
 def test_pictures_have_a_size_to_look_at_and_their_colours(num_classes: int) -> None:
     matrix = np.eye(num_classes, dtype=int) * 3
     image = to_image(confusion_figure(matrix, [f"a long name, {number}" for number in range(num_classes)], "title"))

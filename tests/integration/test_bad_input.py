@@ -257,7 +257,16 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callabl
     ours.setLevel(levels[1])
 
 
-@pytest.mark.parametrize("case", BAD)
+# More of the kind that "text for a whole number", "text for a number", "negative rate" and "model choice" are.
+SLOW = {
+    *("fraction for a whole number", "null for a whole number", "text for a whole number or null", "null for a text"),
+    *("text for a number or null", "text for true or false", "number for keys and values", "train choice"),
+    *("rate that is no number", "no evaluation rows", "no checkpoint kept", "negative scale", "train key", "model key"),
+    *("data key", "no class", "no such class", "share of words", "case of words", "blank model"),
+}
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in SLOW)) for case in BAD])
 def test_a_mistake_is_one_message_of_three_parts_and_exit_code_2(command, tmp_path, capsys, case: str) -> None:
     typed, expected, found, to_do = BAD[case]
     overrides = typed.split(" ")

@@ -52,10 +52,11 @@ BAD = [
     (["+experiment=imdb", "data.truncation=midle"], "data.truncation: expected one of head, tail", "found 'midle'"),
     (["+experiment=imdb", "objective.threshold=2"], "objective.threshold: expected a number", "found 2"),
     (["+experiment=imdb", "train.num_steps=1=2=["], "expected a whole number", "found '1=2=['"),
-    (
+    pytest.param(
         ["+experiment=imdb", "data.labeled=März (1).csv"],
         "Expected März (1).csv inside the pip",
         "choose +experiment=files",
+        marks=pytest.mark.slow,  # imports much
     ),
     (["+experiment=imdb", "data.label_names=[Lob,Kündigung]"], "does not fit", "two pairs of quotes"),
     (["experiment=imdb"], "expected it with a plus", "Write +experiment=NAME."),

@@ -125,9 +125,7 @@ def test_same_seed_same_weights_other_seed_other_weights(
     assert (first / "model/model.safetensors").read_bytes() != (other / "model/model.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize(
-    "stop_after", [pytest.param(2, marks=pytest.mark.slow), 3, 11, pytest.param(16, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("stop_after", [*(pytest.param(step, marks=pytest.mark.slow) for step in (2, 3, 16)), 11])
 def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
     tiny: list[str], tiny_run: uda.train.Result, tmp_path: Path, stop_after: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
