@@ -10,10 +10,11 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -110,9 +111,8 @@ def train_all(jobs: list[Job], outputs: Path, results: Results, num_processes: i
         os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
-        runs = {pool.submit(train, job, outputs): job for job in jobs}
-        for number, run in enumerate(as_completed(runs), start=1):
-            job, error = runs[run], run.exception()
+        for number, (job, run) in enumerate(_as_completed(pool, jobs, outputs, num_processes), start=1):
+            error = run.exception()
             if isinstance(error, BrokenProcessPool):
                 sys.exit(f"A process was killed, perhaps for want of memory: {error}. Start again, with fewer --jobs.")
             if error is not None:
@@ -120,6 +120,20 @@ def train_all(jobs: list[Job], outputs: Path, results: Results, num_processes: i
                 continue
             results.add("runs", job.key, run.result())
             print(f"{number}/{len(jobs)} {job.key}: {100 * run.result()['accuracy']:.2f} %", flush=True)
+
+
+def _as_completed(
+    pool: ProcessPoolExecutor, jobs: list[Job], outputs: Path, at_once: int
+) -> Iterator[tuple[Job, Future[dict[str, Any]]]]:
+    """Runs that ended; a pool given all at once would begin the next ones after Ctrl-C."""
+    ahead, running = iter(jobs), {}
+    while True:
+        running |= {pool.submit(train, job, outputs): job for job in islice(ahead, at_once - len(running))}
+        if not running:
+            return
+        done, _ = wait(running, return_when=FIRST_COMPLETED)
+        for run in done:
+            yield running.pop(run), run
 
 
 def table(rows: dict[str, list[Any]], columns: list[str]) -> str:

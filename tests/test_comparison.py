@@ -1,6 +1,7 @@
 """What the comparisons of `scripts/` count as done, and the numbers of their tables."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,25 @@ def comparison(script: Callable[[str], ModuleType]) -> ModuleType:
 @pytest.fixture(scope="module")
 def objectives(script: Callable[[str], ModuleType]) -> ModuleType:
     return script("compare_objectives")
+
+
+def test_no_more_runs_are_begun_than_go_on_at_once(
+    comparison: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a comparison that is stopped leaves none that waits; one that fails is told apart, the others go on."""
+    monkeypatch.setattr(comparison, "train", lambda job, outputs: 6 // job.seed)
+    jobs = [comparison.Job("a", seed, ()) for seed in (3, 0, 2, 1, 6)]
+    with ThreadPoolExecutor() as pool:
+        given = []
+        submit = pool.submit
+        monkeypatch.setattr(pool, "submit", lambda run, job, outputs: given.append(job) or submit(run, job, outputs))
+        runs = comparison._as_completed(pool, jobs, tmp_path, 2)
+        first = next(runs)
+        assert given == jobs[:2]
+        ended = [first, *runs]
+    assert given == jobs
+    assert {job.seed: run.result() for job, run in ended if run.exception() is None} == {3: 2, 2: 3, 1: 6, 6: 1}
+    assert [job.seed for job, run in ended if run.exception() is not None] == [0]
 
 
 def test_two_comparisons_at_once_keep_each_others_results(comparison: ModuleType, tmp_path: Path) -> None:

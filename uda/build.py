@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from uda import config
+from uda import config, run_directory
 from uda.augmenting import make_copies
 from uda.checks import label_key
 from uda.config import TrainConfig
@@ -26,6 +26,7 @@ from uda.engine.model import (
     enable_gradient_checkpointing,
     load_classifier,
     move,
+    own_folder,
     start_head_from_descriptions,
 )
 from uda.engine.process import Process
@@ -125,6 +126,8 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
         )
     if (warning := objective.warning()) is not None:
         log.warning(warning)
+    if (encoder := own_folder(settings.model)) is not None:
+        run_directory.warn_of_seen_rows(encoder, list(split.test.raw_hash))
     _warn_of_alignment(settings, objective, split)
     calibration(settings, split)
     descriptions = settings.data.label_descriptions

@@ -139,6 +139,28 @@ def compare_rows(folder: Path, hashes: list[str], own: bool) -> None:
         )
 
 
+def warn_of_seen_rows(model: Path, hashes: list[str]) -> None:
+    """Warn where an encoder comes from a run, of `uda.adapt` or `uda.train`, that did not hold the test rows back.
+
+    model: the folder that training starts from. hashes: the content hashes of the test rows.
+    """
+    folder = model.resolve().parent
+    if model.resolve().name != "model" or not (folder / "split.json").is_file():
+        return
+    with suppress(UserError):  # damaged: nothing is known of what it read
+        split = _read(folder / "split.json", json.loads)
+        held_back = {row["sha256"] for role in ("test", "dev") for row in split.get(role, [])}
+        if unknown := sum(each not in held_back for each in hashes):
+            log.warning(
+                "%d of the %d test rows were not held back when the encoder was trained (%s): if they are among the "
+                "texts that it read, the score is too good. Make it anew with the data of this training, data.test "
+                "included.",
+                unknown,
+                len(hashes),
+                folder,
+            )
+
+
 @contextmanager
 def failure_noted(folder: Path, sweep: bool) -> Iterator[None]:
     """Leave what ended a job in failed.json of its run directory, until the run goes on (`prepare`) or succeeds.

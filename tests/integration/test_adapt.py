@@ -100,6 +100,29 @@ def test_training_starts_from_the_adapted_encoder(adapted: Path, tiny_files: lis
     assert f"from the encoder <code>{adapted.name}/model</code>" in card
 
 
+@pytest.mark.slow
+def test_test_rows_that_the_adaptation_did_not_hold_back_are_warned_of(
+    adapted: Path, tiny_files: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Three of ten are told: the others were test rows of the adaptation too."""
+    import pandas as pd
+
+    files = Path(setting(tiny_files, "data.test")).parent
+    read = pd.read_json(files / "unlabeled.jsonl", lines=True).head(3).assign(label=["neg", "pos", "neg"])
+    pd.concat([pd.read_parquet(files / "test.parquet").head(7), read]).to_parquet(tmp_path / "test.parquet")
+    start = ["train.num_steps=0", "train.calibration=none", f"model.name_or_path={adapted}/model"]
+
+    def warnings(*more: str) -> list[str]:
+        caplog.clear()
+        uda.train.run(compose("train", [*tiny_files, *start, f"hydra.run.dir={tmp_path}/{len(more)}", *more]))
+        return [line for line in caplog.messages if "held back" in line]
+
+    assert warnings() == []
+    (line,) = warnings(f"data.test={tmp_path}/test.parquet")
+    assert line.startswith("3 of the 10 test rows were not held back when the encoder was trained (")
+    assert f"({adapted})" in line
+
+
 def test_test_rows_and_held_out_texts_are_never_trained_on(
     overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
