@@ -19,7 +19,7 @@ from uda.data.batches import StepSampler, make_loader
 from uda.data.splits import load_split
 from uda.engine import step, training
 from uda.engine.flops import pass_cost
-from uda.engine.model import model_location
+from uda.engine.locations import model_location
 from uda.engine.optimizer import make_optimizer
 from uda.engine.process import Process
 from uda.engine.tokenizer import load_tokenizer

@@ -26,7 +26,8 @@ from uda.data.batches import RowStream, StepSampler, Tokens, make_loader, pad_st
 from uda.data.splits import load_split
 from uda.engine import training
 from uda.engine.cpu_layers import CheapDropout, NarrowLayerNorm
-from uda.engine.model import model_location, quiet_transformers
+from uda.engine.locations import model_location
+from uda.engine.model import quiet_transformers
 from uda.engine.optimizer import learning_rate_factor
 from uda.engine.process import Process
 from uda.engine.settings import Precision

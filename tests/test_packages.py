@@ -35,18 +35,18 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def refusal(distribution: str, path: str, sha256: dict[str, str]) -> str:
     with pytest.raises(UserError) as caught:
-        package_path(distribution, path, sha256)
+        package_path(distribution, path, sha256, "Do this.")
     return str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["tiny-reviews", "tiny_reviews", "Tiny.Reviews"])
 def test_file_of_an_installed_package(site: Path, name: str) -> None:
-    assert package_path(name, REVIEWS, {REVIEWS: SHA256}) == site / REVIEWS
+    assert package_path(name, REVIEWS, {REVIEWS: SHA256}, "") == site / REVIEWS
     assert "tiny_reviews" not in sys.modules
 
 
 def test_folder_of_an_installed_package_with_its_files_checked(site: Path) -> None:
-    assert package_path("tiny-reviews", "tiny_reviews/data", {REVIEWS: SHA256}) == site / "tiny_reviews" / "data"
+    assert package_path("tiny-reviews", "tiny_reviews/data", {REVIEWS: SHA256}, "") == site / "tiny_reviews" / "data"
 
 
 def test_package_that_is_not_installed() -> None:
@@ -57,8 +57,8 @@ def test_package_that_is_not_installed() -> None:
 
 def test_path_that_the_package_lacks(site: Path) -> None:
     assert refusal("tiny-reviews", "tiny_reviews/data/other.csv", {}) == (
-        "Expected tiny_reviews/data/other.csv inside the pip package 'tiny-reviews'; version 1.2 has none. For a file "
-        "of your own choose +experiment=files (or data=files, model=local). " + INSTALL
+        "Expected tiny_reviews/data/other.csv inside the pip package 'tiny-reviews'; version 1.2 has none. Do "
+        "this. " + INSTALL
     )
 
 

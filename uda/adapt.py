@@ -106,8 +106,9 @@ def _adapt(
     from uda.data.masking import make_masker
     from uda.data.splits import load_split
     from uda.engine.adaptation import adapt
+    from uda.engine.locations import model_location
     from uda.engine.masked_lm import fit_mask_token, load_masked_lm
-    from uda.engine.model import model_location, quiet_transformers
+    from uda.engine.model import quiet_transformers
     from uda.engine.tokenizer import fit_tokenizer, load_tokenizer, position_limit
 
     quiet_transformers()

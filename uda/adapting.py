@@ -16,8 +16,9 @@ from uda.engine import export
 from uda.engine.adaptation import Adaptation, AdaptProgress
 from uda.engine.attention import fastest_kernels
 from uda.engine.card import AdaptedFacts, adapted_card
+from uda.engine.locations import encoder_name, own_folder
 from uda.engine.masked_lm import AtPlaces, weights_beside
-from uda.engine.model import enable_gradient_checkpointing, encoder_name, move, own_folder
+from uda.engine.model import enable_gradient_checkpointing, move
 from uda.engine.process import Process
 from uda.errors import UserError
 from uda.finish import source_name

@@ -12,9 +12,9 @@ from uda.copies import Copies, CopySettings
 from uda.data.cache import cache_dir, cached_folder
 from uda.data.rows import Rows
 from uda.data.settings import Truncation
+from uda.engine.locations import encoder_folder
 from uda.engine.settings import ModelSettings
 from uda.errors import UserError
-from uda.packages import package_path
 
 _WEIGHTS = {".safetensors", ".bin", ".onnx", ".h5", ".msgpack", ".ot"}
 _ANY_LENGTH = 512
@@ -56,9 +56,8 @@ def encoder_lowercases(settings: ModelSettings) -> bool:
 
     Loading a tokenizer takes seconds: of one that lies in a folder the answer is kept for as long as its files stay.
     """
-    name = settings.name_or_path
-    folder = package_path(settings.package, name, {}) if settings.package is not None else Path(name).expanduser()
-    if not folder.is_dir():
+    folder = encoder_folder(settings)
+    if folder is None:
         return _ask_tokenizer(settings)
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix not in _WEIGHTS)
     identity = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in files]
@@ -72,7 +71,8 @@ def encoder_lowercases(settings: ModelSettings) -> bool:
 
 
 def _ask_tokenizer(settings: ModelSettings) -> bool:
-    from uda.engine.model import model_location, quiet_transformers
+    from uda.engine.locations import model_location
+    from uda.engine.model import quiet_transformers
     from uda.engine.tokenizer import load_tokenizer
 
     quiet_transformers()

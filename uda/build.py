@@ -21,12 +21,12 @@ from uda.data.settings import DataSettings
 from uda.data.splits import Split
 from uda.data.tokens import TokenStore, tokenize
 from uda.engine.attention import fastest_kernels
+from uda.engine.locations import own_folder
 from uda.engine.model import (
     compiled,
     enable_gradient_checkpointing,
     load_classifier,
     move,
-    own_folder,
     start_head_from_descriptions,
 )
 from uda.engine.process import Process

@@ -16,7 +16,7 @@ from uda.data.splits import Split
 from uda.engine import export
 from uda.engine.calibration import Temperature, fit_temperature, fold_of_rows
 from uda.engine.evaluation import predict
-from uda.engine.model import model_location
+from uda.engine.locations import model_location
 from uda.engine.process import Process
 from uda.engine.progress import Progress
 from uda.engine.settings import Calibration, Select

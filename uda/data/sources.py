@@ -19,6 +19,8 @@ from uda.packages import file_sha256, package_path
 
 log = logging.getLogger(__name__)
 
+_OWN = "For a file of your own choose +experiment=files, or add data=files."
+
 
 @dataclass(frozen=True)
 class Table:
@@ -110,7 +112,7 @@ def tables(settings: DataSettings, role: str) -> list[Table]:
         if settings.package is None:
             raise UserError("data.source=package: expected the name of a pip package, found none. Set data.package.")
         names = as_list(value, role)
-        paths = [package_path(settings.package, name, settings.sha256) for name in names]
+        paths = [package_path(settings.package, name, settings.sha256, _OWN) for name in names]
         return [_file_table(settings, path, name) for path, name in zip(paths, names, strict=True)]
     return [
         _folder_table(settings, role, path) if path.is_dir() else _one_file(settings, role, path)

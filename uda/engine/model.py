@@ -1,7 +1,5 @@
 """Encoders: loading, heads, a head that starts from label descriptions."""
 
-import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,9 +24,7 @@ from uda.engine.pooled_config import PooledConfig
 from uda.engine.settings import ModelSettings, Pooling
 from uda.errors import UserError, did_you_mean
 from uda.hub import hub_is_reachable
-from uda.packages import package_path
 
-_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 LOADING_ERRORS = (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError)
 
 _MAX_SHAPES = 256  # that passes are compiled for: rows and lengths come in multiples (uda.engine.step)
@@ -41,54 +37,6 @@ def quiet_transformers() -> None:
     """No load reports and no progress bars but ours."""
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
-
-
-def model_location(settings: ModelSettings) -> str:
-    """A path or a hub name that `from_pretrained` takes; files of a pip package are checked."""
-    name = settings.name_or_path
-    folder = Path(name).expanduser()
-    # os.path's, as it takes a folder that may not be read for none: loading tells of that
-    if name.strip() and os.path.isfile(folder / "model/config.json") and not os.path.isfile(folder / "config.json"):
-        raise UserError(
-            f"model.name_or_path: expected a folder made by save_pretrained, found the directory of a run, {name}. Set "
-            f"model.name_or_path={folder / 'model'}."
-        )
-    if (own := own_folder(settings)) is not None:
-        return str(own)
-    if settings.package is None:
-        if not _HUB_NAME.fullmatch(name):
-            raise UserError(
-                f"model.name_or_path: expected a folder made by save_pretrained or a name on the hub, found no folder "
-                f"'{name}'. Check the path."
-            )
-        return name
-    return str(package_path(settings.package, name, settings.sha256))
-
-
-def own_folder(settings: ModelSettings) -> Path | None:
-    """The folder that `name_or_path` names, if it does, rather than a name on the hub or a part of the pip package.
-
-    So an encoder of the package may be replaced, as by an adapted one, by `model.name_or_path` alone.
-    """
-    name = settings.name_or_path
-    folder = Path(name).expanduser()
-    if not name.strip() or not folder.is_dir():
-        return None
-    packaged = settings.package is not None and (
-        any(key.startswith(f"{name}/") for key in settings.sha256) or not (folder / "config.json").is_file()
-    )
-    return None if packaged else folder
-
-
-def encoder_name(settings: ModelSettings) -> str:
-    """What a person calls the encoder: its name on the hub, its pip package, or its folder (that of the run, of one
-    that a run exported).
-    """
-    folder = own_folder(settings)
-    if folder is None:
-        return settings.package or settings.name_or_path
-    folder = folder.resolve()
-    return f"{folder.parent.name}/model" if folder.name == "model" else folder.name
 
 
 def load_classifier(location: str, settings: ModelSettings, label_names: Sequence[str]) -> PreTrainedModel:
