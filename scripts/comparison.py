@@ -110,16 +110,19 @@ def train_all(jobs: list[Job], outputs: Path, results: Results, num_processes: i
     if num_processes > 1:
         os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that are started now
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
-        for number, (job, run) in enumerate(_as_completed(pool, jobs, outputs, num_processes), start=1):
-            error = run.exception()
-            if isinstance(error, BrokenProcessPool):
-                sys.exit(f"A process was killed, perhaps for want of memory: {error}. Start again, with fewer --jobs.")
-            if error is not None:
-                print(f"{job.key} failed: {error}", file=sys.stderr, flush=True)
-                continue
-            results.add("runs", job.key, run.result())
-            print(f"{number}/{len(jobs)} {job.key}: {100 * run.result()['accuracy']:.2f} %", flush=True)
+    try:
+        with ProcessPoolExecutor(num_processes, mp_context=context) as pool:
+            for number, (job, run) in enumerate(_as_completed(pool, jobs, outputs, num_processes), start=1):
+                error = run.exception()
+                if isinstance(error, BrokenProcessPool):
+                    raise error
+                if error is not None:
+                    print(f"{job.key} failed: {error}", file=sys.stderr, flush=True)
+                    continue
+                results.add("runs", job.key, run.result())
+                print(f"{number}/{len(jobs)} {job.key}: {100 * run.result()['accuracy']:.2f} %", flush=True)
+    except BrokenProcessPool as error:
+        sys.exit(f"A process was killed, perhaps for want of memory: {error}. Start again, with fewer --jobs.")
 
 
 def _as_completed(

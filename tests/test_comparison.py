@@ -1,7 +1,8 @@
 """What the comparisons of `scripts/` count as done, and the numbers of their tables."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import ModuleType
 
@@ -37,6 +38,22 @@ def test_no_more_runs_are_begun_than_go_on_at_once(
     assert given == jobs
     assert {job.seed: run.result() for job, run in ended if run.exception() is None} == {3: 2, 2: 3, 1: 6, 6: 1}
     assert [job.seed for job, run in ended if run.exception() is not None] == [0]
+
+
+def test_a_killed_process_is_told_whenever_it_is_noticed(
+    comparison: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, *_: object, **__: object) -> None:
+            super().__init__()
+
+        def submit(self, *_: object) -> Future:
+            raise BrokenProcessPool("killed")
+
+    monkeypatch.setattr(comparison, "ProcessPoolExecutor", Pool)
+    results = comparison.Results(tmp_path / "results.json")
+    with pytest.raises(SystemExit, match=r"A process was killed, perhaps for want of memory: killed. Start again"):
+        comparison.train_all([comparison.Job("a", 0, ())], tmp_path, results, 1)
 
 
 def test_two_comparisons_at_once_keep_each_others_results(comparison: ModuleType, tmp_path: Path) -> None:

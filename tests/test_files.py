@@ -2,13 +2,14 @@
 
 import errno
 import os
+import time
 from pathlib import Path
 
 import pytest
 from safetensors import SafetensorError
 
 from uda.errors import UserError
-from uda.files import remove, remove_leftovers, write_aside, write_text
+from uda.files import remove, remove_empty, remove_leftovers, write_aside, write_text
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -57,7 +58,7 @@ def test_where_writing_fails_all_is_as_before(tmp_path: Path, error: BaseExcepti
     assert content(tmp_path) == {"folder/inner/file": "old", "file": "old"}
 
 
-def test_two_that_write_a_text_at_once_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_that_write_a_file_at_once_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where one writes all of it between the other's writing and renaming, the one that renames last stays."""
     others = iter(["second"])
     real = os.fsync
@@ -71,6 +72,61 @@ def test_two_that_write_a_text_at_once_do_not_meet(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("os.fsync", fsync)
     write_text(tmp_path / "file", "first")
     assert content(tmp_path) == {"file": "first"}
+
+
+def test_a_folder_that_is_interrupted_between_its_two_names_is_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_aside(tmp_path / "it", make_folder("old"))
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name.startswith(".writing-"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_aside(tmp_path / "it", make_folder("new"))
+    assert content(tmp_path) == {"it/inner/file": "old"}
+
+
+def test_what_was_left_of_a_file_goes_when_it_is_old(tmp_path: Path) -> None:
+    for name, days in ((".writing-1-[a]", 8), (".writing-2-[a]", 1), (".writing-3-b", 8)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time.time() - days * 24 * 3600,) * 2)
+    write_text(tmp_path / "[a]", "new")
+    assert sorted(content(tmp_path)) == [".writing-2-[a]", ".writing-3-b", "[a]"]
+
+
+def test_two_that_take_the_same_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_aside(tmp_path / "it", make_folder("x"))
+    rename = Path.rename
+    second = iter([True])
+
+    def late(self: Path, target: Path) -> Path:
+        if any(second):
+            remove(self)
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", late)
+    remove(tmp_path / "it")
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_refused_jobs_take_back_the_same_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "a/b"
+    folder.mkdir(parents=True)
+    rmdir = Path.rmdir
+
+    def late(self: Path) -> None:
+        rmdir(self)  # the other job's
+        rmdir(self)
+
+    monkeypatch.setattr(Path, "rmdir", late)
+    remove_empty(folder)
+    assert not folder.exists()
 
 
 def test_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ ALLOWED = {
     "packages.py": {"errors"},
     "hub.py": set(),
     "files.py": {"errors"},
-    "run_directory.py": {"errors", "files"},
+    "locks.py": {"errors"},
+    "run_directory.py": {"errors", "files", "locks"},
 }
 CONFIG_READERS = {
     "choices.py",

@@ -96,7 +96,7 @@ def test_without_locks_on_the_file_system_a_run_goes_on_with_a_warning(tmp_path:
 
     monkeypatch.setattr(locks.fcntl, "flock", unknown)
     with locked(tmp_path):
-        assert "lies on a file system without locks: let no second process use it" in caplog.text
+        assert "lies on a file system without locks: let no second process write there" in caplog.text
 
 
 def test_a_directory_that_cannot_be_made_or_is_full_is_refused(tmp_path: Path, monkeypatch) -> None:
@@ -175,6 +175,32 @@ def test_a_new_start_removes_what_a_killed_one_left(tmp_path: Path, config: dict
         "checkpoints/x",
         "mine.txt",
     }
+
+
+def test_a_mistake_is_not_noted_in_a_run_that_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "train.log").touch()
+    with locked(tmp_path):
+        with pytest.raises(UserError), run_directory.failure_noted(tmp_path, sweep=False):
+            raise UserError("mistyped")
+        assert not (tmp_path / "failed.json").exists()
+    with pytest.raises(UserError), run_directory.failure_noted(tmp_path, sweep=False):
+        raise UserError("mistyped")
+    assert (tmp_path / "failed.json").exists()
+
+
+def test_a_folder_beside_an_encoder_may_be_no_runs(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "model").mkdir()
+    for content, told in (
+        ('{"test": ["a.txt"]}', 0),
+        ('{"test": null}', 0),
+        ("[", 0),
+        ('{"test": [{"sha256": "a"}], "dev": [{"sha256": "b"}]}', 1),
+    ):
+        (tmp_path / "split.json").write_text(content)
+        caplog.clear()
+        run_directory.warn_of_seen_rows(tmp_path / "model", ["a", "b", "c"])
+        assert len(caplog.messages) == told
+    assert caplog.messages[0].startswith("1 of the 3 test rows were not held back")
 
 
 def test_overwriting_begins_with_what_says_that_the_run_is_finished(tmp_path: Path, config: dict, monkeypatch) -> None:

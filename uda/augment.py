@@ -11,7 +11,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from uda import cli, config, instances, judging
+from uda import cli, config, instances, judging, run_directory
 from uda.config import AugmentConfig
 from uda.errors import UserError, memory_told
 from uda.files import remove_empty
@@ -56,6 +56,7 @@ def run(cfg: DictConfig) -> Result:
     """
     settings = config.read_augment(cfg)
     folder = config.run_dir(settings)
+    run_directory.refuse_run(folder, "hydra.run.dir")
     instances.build_augmenter(settings.augment, lowercase=True)
     if settings.run is not None:
         judging.read_run(settings.run)
@@ -68,7 +69,7 @@ def clear(cfg: DictConfig) -> int:
     from uda.augmentation.cache import clear as delete
     from uda.augmentation.cache import own_folders, size_in_bytes
     from uda.augmenting import cache_of
-    from uda.files import unwritable
+    from uda.files import finish_removing, unwritable
 
     settings = config.read_augment(cfg)
     cache, augmenter = cache_of(settings.augment), instances.build_augmenter(settings.augment, lowercase=True)
@@ -79,6 +80,7 @@ def clear(cfg: DictConfig) -> int:
             delete(folder)
         except OSError as error:
             raise unwritable(folder, error) from error
+    finish_removing(cache / type(augmenter).__name__)
     log.info("deleted %s of texts augmented with these settings in %s", _size(size), cache)
     return size
 

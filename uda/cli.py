@@ -112,6 +112,8 @@ def _unfinished(error: Exception, outcomes: list[Outcome], schema: type, began: 
         return 1, text
     if isinstance(error, HydraException | OmegaConfBaseException):
         return 2, overrides.explain(error, schema)
+    if isinstance(error, UserError):  # of a sweep's job, which could not be noted
+        return 2, str(error)
     if began or outcomes or not isinstance(error, OSError | ValueError | AssertionError):
         raise error
     if isinstance(error, OSError):  # of Hydra, which makes the folder

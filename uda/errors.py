@@ -13,7 +13,7 @@ class UserError(Exception):
 
 
 class TakenError(UserError):
-    """The run directory is another run's: what happens to this one is not to be noted there."""
+    """What is to be written is another process's or another run's: nothing of this one is to be noted there."""
 
 
 def in_one_line(error: Exception) -> str:

@@ -35,6 +35,7 @@ def run(cfg: DictConfig) -> dict[str, Any]:
     name = config.folder_name(config.job_overrides(), _NOT_IN_NAME) or "own"
     _check_pairs(settings.data or trained.data, trained.data)
     output = Path(settings.output) if settings.output is not None else folder / "evaluations" / name
+    run_directory.refuse_run(output, "output")
     memory = memory_told(f"Lower batch_size ({settings.batch_size} rows a pass).")
     with memory, losses_told(settings.process_timeout, "process_timeout", "start the same command again"):
         return _evaluate(settings, trained.data, folder, output)

@@ -1,10 +1,13 @@
 """Files and folders that are whole or not there: written aside, synced, renamed into place."""
 
+import glob
 import mmap
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -12,48 +15,72 @@ from safetensors import SafetensorError
 from uda.errors import UserError
 
 _WRITING, _REMOVING = ".writing-", ".removing-"
+_LEFT_SECONDS = 7 * 24 * 3600  # far beyond what writing takes
 
 
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make the file or folder under another name, then put it in the place of what was there.
 
-    Raises UserError where that cannot be written, as on a full disk; what was there stays. What a killed process left
-    is written over, so one process at a time.
+    Of several processes at once the last one's stays. Raises UserError where that cannot be written, as on a full
+    disk; what was there stays.
     """
-    _write_aside(path, path.with_name(f"{_WRITING}{path.name}"), write)
+    remove_old(path.parent, f"{_WRITING}*-{glob.escape(path.name)}")
+    put_in_place(path, _named(_WRITING, path), write)
 
 
 def write_text(path: Path, text: str) -> None:
-    """A text file, whole or as it was before; of processes that write it at once, the last one's."""
-    aside = path.with_name(f"{_WRITING}{uuid.uuid4().hex}-{path.name}")
-    _write_aside(path, aside, lambda aside: aside.write_text(text, encoding="utf-8"))
+    """A text file, whole or as it was before."""
+    write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
-def _write_aside(path: Path, aside: Path, write: Callable[[Path], object]) -> None:
+def put_in_place(path: Path, aside: Path, write: Callable[[Path], object]) -> None:
+    """As `write_aside`, under a name that no other process takes."""
+    gone = _named(_REMOVING, path)
     try:
-        _delete(aside)
         write(aside)
         if aside.is_dir():
             for part in aside.rglob("*"):
                 sync(part)
-            remove(path)
+            with suppress(FileNotFoundError):
+                path.rename(gone)
         sync(aside)
         aside.rename(path)
         sync(path.parent)
     except BaseException as error:
         _delete(aside)
+        if gone.exists() and not path.exists():
+            gone.rename(path)
         if isinstance(error, OSError | SafetensorError):
             raise unwritable(path, error) from error
         raise
+    finally:
+        _delete(gone)
 
 
 def remove(path: Path) -> None:
     """Take away a file or folder at once: whoever looks finds it whole or not at all."""
-    gone = path.with_name(f"{_REMOVING}{path.name}")
-    _delete(gone)
-    if path.exists():
+    gone = _named(_REMOVING, path)
+    with suppress(FileNotFoundError):
         path.rename(gone)
-        _delete(gone)
+    _delete(gone)
+
+
+def _named(prefix: str, path: Path) -> Path:
+    return path.with_name(f"{prefix}{uuid.uuid4().hex}-{path.name}")
+
+
+def finish_removing(folder: Path) -> None:
+    """Delete what processes that removed something from a folder were killed at, or are still at."""
+    for path in folder.glob(f"{_REMOVING}*"):
+        _delete(path)
+
+
+def remove_old(folder: Path, pattern: str) -> None:
+    """Delete what killed processes left half written, once nobody can be at it any more."""
+    for path in folder.glob(pattern):
+        with suppress(FileNotFoundError):  # another process deleted it
+            if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
+                _delete(path)
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -69,9 +96,12 @@ def remove_empty(folder: Path) -> None:
     folder = folder.absolute()
     below = [path for path in folder.parents if here in path.parents]
     for path in (folder, *below):
-        if path == here or path in here.parents or not path.is_dir() or any(path.iterdir()):
+        try:
+            if path == here or path in here.parents or not path.is_dir() or any(path.iterdir()):
+                return
+            path.rmdir()
+        except OSError:  # another job was faster, with this folder or with one in it
             return
-        path.rmdir()
 
 
 def unwritable(path: Path, error: Exception) -> UserError:

@@ -1,4 +1,4 @@
-"""The lock of a run directory: one process at a time."""
+"""Locks of run directories and of files that are being written: one process at a time."""
 
 import errno
 import fcntl
@@ -6,7 +6,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -39,17 +39,51 @@ def locked(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
+def in_use(folder: Path) -> bool:
+    """Whether another process holds the run directory."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return isinstance(error, BlockingIOError)
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextmanager
+def alone_at(path: Path, taken: str) -> Iterator[None]:
+    """Hold a file, made if it is missing, for this process alone: to write it, then rename it.
+
+    What still has the name at the end is deleted. Raises TakenError with `taken` where another process holds the file,
+    and OSError where it cannot be made.
+    """
+    descriptor = _open_locked(path, lambda _: taken)
+    try:
+        yield
+    finally:
+        if _is_open(descriptor, path):
+            path.unlink()
+        os.close(descriptor)
+
+
 def _lock(folder: Path) -> int:
     """The descriptor that holds the lock, an flock on a file of the directory."""
     path = folder / _LOCK
+
+    def taken(descriptor: int) -> str:
+        return (
+            f"Expected a run directory that no other process uses, found {folder} in use by {_owner(descriptor)}. Wait "
+            "for its end or stop it (its next start goes on from the last checkpoint), or set hydra.run.dir=DIR to "
+            "write elsewhere."
+        )
+
     try:
-        while True:
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-            _take(descriptor, folder)
-            if _is_open(descriptor, path):
-                break
-            os.close(descriptor)  # its owner took it away between our calls
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = _open_locked(path, taken)
         try:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {platform.node()}, since {time.ctime()}".encode())
@@ -65,22 +99,24 @@ def _lock(folder: Path) -> int:
     return descriptor
 
 
-def _take(descriptor: int, folder: Path) -> None:
-    """Lock an open file, or say who has."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = _owner(descriptor)
-        os.close(descriptor)
-        raise TakenError(
-            f"Expected a run directory that no other process uses, found {folder} in use by {owner}. Wait for its end "
-            "or stop it (its next start goes on from the last checkpoint), or set hydra.run.dir=DIR to write elsewhere."
-        ) from None
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
+def _open_locked(path: Path, taken: Callable[[int], str]) -> int:
+    """The descriptor of a file that this process holds; `taken` says of one that another holds what is to be said."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            message = taken(descriptor)
             os.close(descriptor)
-            raise
-        log.warning("%s lies on a file system without locks: let no second process use it", folder)
+            raise TakenError(message) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(descriptor)
+                raise
+            log.warning("%s lies on a file system without locks: let no second process write there", path.parent)
+        if _is_open(descriptor, path):
+            return descriptor
+        os.close(descriptor)  # its owner took it away between our calls
 
 
 def _owner(descriptor: int) -> str:

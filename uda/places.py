@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from uda import cli
 from uda.errors import UserError
-from uda.files import write_aside
+from uda.files import put_in_place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,8 +50,13 @@ def opened_input(name: str | None) -> Iterator[BinaryIO]:
         yield file
 
 
+def aside_of(output: Path) -> Path:
+    """Where the output is written until it is whole."""
+    return output.with_name(f".writing-{output.name}")
+
+
 def write_tables(frames: Iterator["pd.DataFrame"], places: Places) -> None:
-    """Every chunk to the output: a file that is whole or not there, or standard output as they come."""
+    """Every chunk to the output, which is held: a file that is whole or not there, or standard output as they come."""
     from uda.data.formats import find_compression
     from uda.data.writers import table_writer
 
@@ -62,21 +67,21 @@ def write_tables(frames: Iterator["pd.DataFrame"], places: Places) -> None:
 
     def write_file(aside: Path) -> None:
         assert places.output is not None
-        try:
-            with aside.open("wb") as file:
-                write_to(file, find_compression(places.output))
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
+        with aside.open("wb") as file:
+            write_to(file, find_compression(places.output))
 
     try:
         if places.output is None:
             write_to(sys.stdout.buffer, None)
         else:
-            write_aside(places.output, write_file)
+            put_in_place(places.output, aside_of(places.output), write_file)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes it once more
         raise cli.Interrupted("nobody reads standard output any more", 128 + signal.SIGPIPE) from None
     except OSError as error:
-        where = places.output or "standard output"
-        raise UserError(f"output: expected to write {where}, found: {error}. Make room, or write elsewhere.") from error
+        raise unwritten(places.output or "standard output", error) from error
+
+
+def unwritten(where: Path | str, error: OSError) -> UserError:
+    """What to say where the output cannot be written."""
+    return UserError(f"output: expected to write {where}, found: {error}. Make room, or write elsewhere.")

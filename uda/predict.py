@@ -15,7 +15,16 @@ from uda.config import PredictConfig
 from uda.data.settings import DataSettings
 from uda.errors import UserError, memory_told
 from uda.places import Places, opened_input, write_tables
-from uda.row_files import answered, check_clash, check_rows, expand_paths, find_places, frames_of, load_labeller
+from uda.row_files import (
+    answered,
+    check_clash,
+    check_rows,
+    expand_paths,
+    find_places,
+    frames_of,
+    held_output,
+    load_labeller,
+)
 from uda.stored import read_stored
 
 if TYPE_CHECKING:
@@ -51,7 +60,8 @@ def run(cfg: DictConfig) -> Summary:
     folder = Path(settings.run)
     trained = read_stored(folder)
     memory = memory_told(f"No output was completed. Lower batch_size ({settings.batch_size} rows a pass).")
-    with cli.signals_interrupt("; no output was completed"), memory, opened_input(settings.input) as stream:
+    stops = cli.signals_interrupt("; no output was completed")
+    with stops, memory, held_output(settings), opened_input(settings.input) as stream:
         places = find_places(settings, trained.data, stream)
         return _predict(settings, trained.data, folder, places, stream)
 

@@ -3,13 +3,15 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from uda.config import RowsConfig
 from uda.data.settings import DataSettings
 from uda.errors import UserError, did_you_mean
-from uda.places import Places
+from uda.locks import alone_at
+from uda.places import Places, aside_of, unwritten
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,6 +58,26 @@ def _check_output(settings: RowsConfig) -> None:
             f"output: expected a folder that can be written to, found {output.parent}, which cannot. Make the folder, "
             "or write elsewhere."
         )
+
+
+@contextmanager
+def held_output(settings: RowsConfig) -> Iterator[None]:
+    """Let no second command write the output meanwhile; what a killed one left of it is written over."""
+    if settings.output == "-":
+        yield
+        return
+    output = Path(str(settings.output))
+    taken = (
+        f"output: expected a file that no other command writes, found {output} being written. Wait for its end, or "
+        "name another one."
+    )
+    with ExitStack() as held:
+        try:
+            held.enter_context(alone_at(aside_of(output), taken))
+        except OSError as error:
+            raise unwritten(output, error) from error
+        _check_output(settings)  # once more: another command may just have completed it
+        yield
 
 
 def find_places(settings: RowsConfig, trained: DataSettings, stream: Any) -> Places:

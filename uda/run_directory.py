@@ -12,6 +12,7 @@ import yaml
 
 from uda.errors import TakenError, UserError, in_one_line
 from uda.files import remove, remove_leftovers, write_text
+from uda.locks import in_use
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,15 @@ def refuse_finished(folder: Path, metrics: dict[str, Any]) -> None:
         f"({score}). Set train.overwrite=true to start anew, or "
         "hydra.run.dir=DIR to write elsewhere."
     )
+
+
+def refuse_run(folder: Path, key: str) -> None:
+    """Refuse to write scores of another kind over those of a run. key: what names the folder."""
+    if (folder / "split.json").is_file():
+        raise UserError(
+            f"{key}: expected a folder that is no run directory, found that of a run, {folder}, whose metrics.json "
+            "would be lost. Name another one, or leave the key out."
+        )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -147,7 +157,7 @@ def warn_of_seen_rows(model: Path, hashes: list[str]) -> None:
     folder = model.resolve().parent
     if model.resolve().name != "model" or not (folder / "split.json").is_file():
         return
-    with suppress(UserError):  # damaged: nothing is known of what it read
+    with suppress(UserError, TypeError, KeyError):  # damaged, or no run's: nothing is known of what was read
         split = _read(folder / "split.json", json.loads)
         held_back = {row["sha256"] for role in ("test", "dev") for row in split.get(role, [])}
         if unknown := sum(each not in held_back for each in hashes):
@@ -165,14 +175,15 @@ def warn_of_seen_rows(model: Path, hashes: list[str]) -> None:
 def failure_noted(folder: Path, sweep: bool) -> Iterator[None]:
     """Leave what ended a job in failed.json of its run directory, until the run goes on (`prepare`) or succeeds.
 
-    sweep: also where the run left nothing else; outside a sweep such a directory is taken away.
+    sweep: also where the run left nothing else; outside a sweep such a directory is taken away. Of a directory that
+    another process uses nothing is said: the run there goes on.
     """
     try:
         yield
     except TakenError:
         raise
     except Exception as error:
-        if folder.is_dir() and (sweep or any(folder.iterdir())):
+        if folder.is_dir() and (sweep or any(folder.iterdir())) and not in_use(folder):
             note = {"type": type(error).__name__, "error": in_one_line(error)}
             if not isinstance(error, UserError):
                 note["traceback"] = "".join(traceback.format_exception(error))

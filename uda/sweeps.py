@@ -43,16 +43,17 @@ class Sweep:
     """The command's job, or the sweep's jobs; it travels with them to the processes that they run in.
 
     folder: where each job of a sweep leaves its outcome, for the process that started them; None where there is no
-    sweep. began: a job ran in this process. own: the outcome of a job that is none of a sweep's, and those that
-    could not be left in the folder.
+    sweep. process: that which started them. began: a job ran in this process. own: the outcome of a job that is none of
+    a sweep's, and those that could not be left in the folder.
     """
 
     folder: Path | None = None
+    process: int = field(default_factory=os.getpid)
     began: bool = False
     own: list[Outcome] = field(default_factory=list)
 
     def note(self, command: str, error: Exception | None) -> None:
-        """Leave the outcome of the job that runs here."""
+        """Leave the outcome of the job that runs here. Raises UserError where only the launcher can tell of it."""
         hydra, mistake = HydraConfig.get(), isinstance(error, UserError)
         if self.folder is None:
             self.own.append(Outcome(hydra.runtime.output_dir, "", None if error is None else str(error), mistake))
@@ -65,7 +66,10 @@ class Sweep:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_text(self.folder / f"{hydra.job.num:06d}.json", json.dumps(asdict(outcome)))
         except (OSError, UserError) as problem:  # a full disk, say, which may be the job's own failure
-            log.error("%s: %s", outcome.run_dir, message or f"done, but that could not be noted: {problem}")
+            told = f"{outcome.run_dir}: {message or f'done, but that could not be noted: {problem}'}"
+            log.error(told)
+            if os.getpid() != self.process:  # a copy of us, which goes with the job's process
+                raise UserError(told) from problem
             self.own.append(outcome)
 
     def outcomes(self) -> list[Outcome]:

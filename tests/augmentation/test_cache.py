@@ -22,6 +22,7 @@ from uda.augmentation.base import Augmenter
 from uda.augmentation.cache import Cache, configuration_folder, copy_keys, size_in_bytes, text_hashes
 from uda.augmentation.filling import WHOLE, Filled, Shard, Texts, fill
 from uda.errors import UserError
+from uda.files import finish_removing
 
 TEXTS = [f"text number {number}" for number in range(3_000)]
 
@@ -265,6 +266,51 @@ def test_a_full_disk_is_one_message_and_nothing_is_lost(tmp_path: Path, monkeypa
     assert str(tmp_path) in str(caught.value)
     assert not list(tmp_path.glob(".writing-*"))
     assert filled(tmp_path, TEXTS, Shouting()).computed == 3_000 - 60
+
+
+def test_a_clearing_that_is_killed_is_noted_and_what_it_left_is_no_folder_of_texts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"end": "!"}
+    folder = configuration_folder(tmp_path, Shouting(), settings, "corpus")
+    Cache(folder).describe(settings)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    assert cache.own_folders(tmp_path, Shouting(), settings) == [folder]
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(Killed):
+            cache.clear(folder)
+    first = cache.cleared(folder)
+    assert first
+    assert cache.own_folders(tmp_path, Shouting(), settings) == []
+    (left,) = (path for path in folder.parent.iterdir() if path.name.startswith(".removing-"))
+    finish_removing(folder.parent)
+    assert not left.exists()
+    Cache(folder).describe(settings)
+    cache.clear(folder)
+    assert cache.cleared(folder) not in ("", first)
+    assert [path.name for path in folder.parent.iterdir()] == [f"{folder.name}.cleared"]
+
+
+def test_the_size_of_what_others_delete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name / "c").mkdir(parents=True)
+        (tmp_path / name / "c/file").write_bytes(b"12345")
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if path in (str(tmp_path / "b"), tmp_path / "b"):
+            shutil.rmtree(tmp_path / "b", ignore_errors=True)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert size_in_bytes(tmp_path) == 5
 
 
 def test_a_write_that_the_system_refuses_is_one_message(tmp_path: Path) -> None:

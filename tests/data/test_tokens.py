@@ -312,6 +312,17 @@ def test_a_cache_that_cannot_be_made_is_named(tokenizer: Any, tmp_path: Path) ->
         tokenize(TEXTS, tokenizer, MAX_LENGTH, Truncation.tail, tmp_path / "file")
 
 
+def test_others_may_read_what_one_has_cached(tokenizer: Any, tmp_path: Path) -> None:
+    mask = os.umask(0o022)
+    try:
+        store = tokenize(TEXTS, tokenizer, MAX_LENGTH, Truncation.tail, tmp_path)
+    finally:
+        os.umask(mask)
+    assert len(store) == len(TEXTS)
+    (folder,) = (tmp_path / "tokens").iterdir()
+    assert oct(folder.stat().st_mode & 0o777) == oct(0o755)
+
+
 def test_what_killed_processes_left_goes_when_it_is_old(tokenizer: Any, tmp_path: Path) -> None:
     for name, days in ((".writing-old", 8), (".writing-new", 1), ("whole", 8)):
         (tmp_path / "tokens" / name).mkdir(parents=True)

@@ -202,6 +202,13 @@ def test_a_nul_and_other_odd_characters_go_through(tiny: list[str], review_files
     assert augment(*tiny).computed == 0
 
 
+def test_the_directory_of_a_training_is_left_alone(tiny: list[str], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/split.json").touch()
+    with pytest.raises(UserError, match=r"hydra.run.dir: expected a folder that is no run directory, found that of"):
+        augment(*tiny, f"hydra.run.dir={tmp_path}/run")
+
+
 def test_a_cache_that_cannot_be_written_is_one_message(tiny: list[str], tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(UserError, match=r"Expected room and permission .*augment.cache_dir to another"):

@@ -94,6 +94,14 @@ def test_other_data_with_other_columns_and_labels(trained, tmp_path) -> None:
     assert [scores["per_class"][name]["support"] for name in ("neg", "pos")] == [2, 1]
 
 
+def test_scores_are_not_written_over_those_of_a_run(trained) -> None:
+    run, _ = trained
+    before = (run / "metrics.json").read_bytes()
+    with pytest.raises(UserError, match=r"output: expected a folder that is no run directory, found that of a run, "):
+        uda.evaluate.run(compose("evaluate", [f"run={run}", f"output={run}"]))
+    assert (run / "metrics.json").read_bytes() == before
+
+
 def test_a_damaged_model_is_named(trained, tmp_path) -> None:
     import shutil
 

@@ -18,8 +18,9 @@ import pytest
 
 import uda.predict
 import uda.train
+from uda import row_files
 from uda.cli import Interrupted
-from uda.config import compose
+from uda.config import RowsConfig, compose
 from uda.engine.labelling import Labeller
 from uda.errors import UserError
 
@@ -395,6 +396,44 @@ def test_an_output_that_exists_stays_until_the_new_one_is_whole(trained, tmp_pat
     (tmp_path / "in.csv").write_text("text,n\ngreat,1\n")
     run(trained, tmp_path / "in.csv", out, "overwrite=true")
     assert out.read_text().startswith("text,n,prediction,")
+
+
+def test_a_second_command_with_the_same_output_is_refused_before_its_work(trained, tmp_path, monkeypatch) -> None:
+    """And one whose output was completed after its first look does not replace it."""
+    source, out = jsonl(tmp_path / "in.jsonl", [{"text": "great"}, {"text": "sad"}]), tmp_path / "out.jsonl"
+    label = Labeller.probabilities
+    told = []
+
+    def second(self: Labeller, columns: Any) -> np.ndarray:
+        monkeypatch.setattr(Labeller, "probabilities", label)
+        told.append(refusal(trained, source, out, "overwrite=true"))
+        return label(self, columns)
+
+    monkeypatch.setattr(Labeller, "probabilities", second)
+    run(trained, source, out)
+    assert told == [
+        f"output: expected a file that no other command writes, found {out} being written. Wait for its end, or name "
+        "another one."
+    ]
+    assert len(out.read_text().splitlines()) == 2
+    before = out.read_bytes()
+    with row_files.held_output(RowsConfig(input=str(source), output=str(out), overwrite=True)):
+        pass
+    with (
+        pytest.raises(UserError, match="expected a file that is not there yet"),
+        row_files.held_output(RowsConfig(input=str(source), output=str(out), overwrite=False)),
+    ):
+        pytest.fail("held")
+    assert out.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
+def test_what_a_killed_command_left_is_written_over(trained, tmp_path) -> None:
+    source = jsonl(tmp_path / "in.jsonl", [{"text": "great"}])
+    (tmp_path / ".writing-out.jsonl").write_text("half of a line")
+    run(trained, source, tmp_path / "out.jsonl")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_full_disk_is_named(trained, tmp_path, monkeypatch) -> None:

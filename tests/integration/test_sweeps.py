@@ -211,6 +211,12 @@ def test_outcomes_survive_a_full_disk_and_what_killed_workers_left(
         sweeps.Outcome("run", "alone", "expected room", True),
     ]
 
+    monkeypatch.setattr(os, "getpid", lambda: sweep.process + 1)  # a copy in another process, that none reads
+    with pytest.raises(UserError, match="run: expected room"):
+        sweep.note("train", UserError("expected room"))
+    with pytest.raises(UserError, match=r"run: done, but that could not be noted: .*No space left"):
+        sweep.note("train", None)
+
 
 def test_every_failed_job_is_listed_with_its_command() -> None:
     outcomes = [sweeps.Outcome("a", "run a", "x", True), sweeps.Outcome("b", "run b", None, False)]

@@ -59,7 +59,7 @@ def own_folders(cache: Path, augmenter: Augmenter, settings: dict[str, Any]) -> 
     """
     wanted = json.loads(_as_text(settings))
     found = []
-    for path in sorted((cache / type(augmenter).__name__).glob(f"*/{_SETTINGS}")):
+    for path in sorted((cache / type(augmenter).__name__).glob(f"[!.]*/{_SETTINGS}")):
         with suppress(FileNotFoundError):
             stored = json.loads(path.read_text())
             if stored | wanted == stored:
@@ -74,17 +74,20 @@ def _as_text(settings: dict[str, Any]) -> str:
 def size_in_bytes(folder: Path) -> int:
     """The size of all files in a folder and below, which other processes may be deleting."""
     size = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            size += path.stat().st_size if path.is_file() else 0
+    for parent, _, names in os.walk(folder):  # which passes over a folder that vanishes
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += (Path(parent) / name).stat().st_size
     return size
 
 
 def clear(folder: Path) -> None:
     """Delete a folder of texts, and note that, so that nothing made of them counts any more."""
     if folder.exists():
+        note = str(time.time_ns())
+        write_text(_note(folder), note)  # of a clearing that is killed in the middle, too
         remove(folder)
-        write_text(_note(folder), str(time.time_ns()))
+        write_text(_note(folder), f"{note} done")  # tokens may have been made meanwhile
 
 
 def cleared(folder: Path) -> str:
@@ -197,7 +200,7 @@ class Cache:
             if not alone:
                 return
             for path in self.folder.glob(f"{_WRITING}*"):  # of killed processes: nobody writes now
-                path.unlink()
+                path.unlink(missing_ok=True)
             chosen = self._files if num_smallest is None else self._files[-num_smallest:]
             if len(chosen) > 1:
                 path = write_texts(self.folder, self._aside(), merged(chosen))

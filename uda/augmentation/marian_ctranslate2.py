@@ -1,7 +1,7 @@
 """A MarianMT model in CTranslate2, which is fast on CPUs and can compute in int8."""
 
 import shutil
-import tempfile
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,11 +61,16 @@ def _converted(source: ModelSource, parent: Path) -> Path:
     folder = parent / source.identity[:32]
     if not folder.is_dir():
         parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
+        aside = parent / f".writing-{uuid.uuid4().hex}"
+        aside.mkdir()
         try:
             location, revision = source.loading["pretrained_model_name_or_path"], source.loading["revision"]
             TransformersConverter(location, revision=revision).convert(str(aside), force=True)
-            aside.rename(folder)
+            try:
+                aside.rename(folder)
+            except OSError:
+                if not folder.is_dir():  # no other process was faster
+                    raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     return folder

@@ -2,18 +2,16 @@
 
 import os
 import shutil
-import tempfile
-import time
+import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from uda.errors import UserError
+from uda.files import remove_old
 
 _WRITING = ".writing-"
-_LEFT_SECONDS = 7 * 24 * 3600  # far beyond what writing takes
 _HEADER_BYTES = 128  # of a .npy file
 
 
@@ -32,8 +30,9 @@ def cached_folder(folder: Path, what: str, write: Callable[[Path], object]) -> P
     aside = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder.parent)
-        aside = Path(tempfile.mkdtemp(prefix=_WRITING, dir=folder.parent))
+        remove_old(folder.parent, f"{_WRITING}*")
+        aside = folder.with_name(f"{_WRITING}{uuid.uuid4().hex}")
+        aside.mkdir()  # with the permissions that others get by the umask, as mkdtemp does not
         write(aside)
         for path in aside.iterdir():
             with path.open("rb") as file:
@@ -84,11 +83,3 @@ def mapped(path: Path) -> np.ndarray:
     array = np.load(path, mmap_mode="r") if path.stat().st_size > _HEADER_BYTES else np.load(path)
     assert isinstance(array, np.ndarray)
     return array
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Delete what killed processes left half written, once nobody can be at it any more."""
-    for path in folder.glob(f"{_WRITING}*"):
-        with suppress(FileNotFoundError):  # another process deleted it
-            if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)

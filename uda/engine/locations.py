@@ -15,13 +15,6 @@ _OWN = "For an encoder of the hub, or a folder of your own, add model=local to m
 def model_location(settings: ModelSettings) -> str:
     """A path or a hub name that `from_pretrained` takes; files of a pip package are checked."""
     name = settings.name_or_path
-    folder = Path(name).expanduser()
-    # os.path's, as it takes a folder that may not be read for none: loading tells of that
-    if name.strip() and os.path.isfile(folder / "model/config.json") and not os.path.isfile(folder / "config.json"):
-        raise UserError(
-            f"model.name_or_path: expected a folder made by save_pretrained, found the directory of a run, {name}. Set "
-            f"model.name_or_path={folder / 'model'}."
-        )
     if (own := own_folder(settings)) is not None:
         return str(own)
     if settings.package is None:
@@ -37,14 +30,22 @@ def model_location(settings: ModelSettings) -> str:
 def own_folder(settings: ModelSettings) -> Path | None:
     """The folder that `name_or_path` names, if it does, rather than a name on the hub or a part of the pip package.
 
-    So an encoder of the package may be replaced, as by an adapted one, by `model.name_or_path` alone.
+    So an encoder of the package may be replaced, as by an adapted one, by `model.name_or_path` alone. Raises UserError
+    for the directory of a run.
     """
     name = settings.name_or_path
     folder = Path(name).expanduser()
-    if not name.strip() or not folder.is_dir():
+    if not name.strip() or not os.path.isdir(folder):
         return None
+    # os.path's, as it takes a folder that may not be read for none: loading tells of that
+    has_config = os.path.isfile(folder / "config.json")
+    if os.path.isfile(folder / "model/config.json") and not has_config:
+        raise UserError(
+            f"model.name_or_path: expected a folder made by save_pretrained, found the directory of a run, {name}. Set "
+            f"model.name_or_path={folder / 'model'}."
+        )
     packaged = settings.package is not None and (
-        any(key.startswith(f"{name}/") for key in settings.sha256) or not (folder / "config.json").is_file()
+        any(key.startswith(f"{name}/") for key in settings.sha256) or not has_config
     )
     return None if packaged else folder
 
