@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from uda.train import Result
+
+# The same examples in every run, and no time limit on any.
+settings.register_profile("tests", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 # One thread is the fastest for models this small, and keeps several test runs out of each other's way.
 os.environ["OMP_NUM_THREADS"] = "1"

@@ -7,7 +7,6 @@ import platform
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,15 +19,15 @@ from uda.locks import locked
 from uda.run_directory import prepare, refuse_other_config
 
 HOLD = """
-import sys, time
+import sys
 from pathlib import Path
 from uda.errors import UserError
 from uda.locks import locked
 
-folder, moment = sys.argv[1:]
-time.sleep(float(moment) - time.time())
+print("ready", flush=True)
+sys.stdin.readline()
 try:
-    with locked(Path(folder)):
+    with locked(Path(sys.argv[1])):
         print("won", flush=True)
         sys.stdin.read()
 except UserError as error:
@@ -39,12 +38,16 @@ except UserError as error:
 @pytest.mark.slow
 def test_of_processes_that_start_at_once_one_wins_and_its_death_frees_the_directory(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
-    command = [sys.executable, "-c", HOLD, str(tmp_path / "run"), str(time.time() + 3)]
+    command = [sys.executable, "-c", HOLD, str(tmp_path / "run")]
     processes = [
         subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    lines = [process.stdout.readline().strip() for process in processes if process.stdout is not None]
+    assert [process.stdout.readline() for process in processes] == ["ready\n"] * 4
+    for process in processes:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    lines = [process.stdout.readline().strip() for process in processes]
     (winner,) = [process for process, line in zip(processes, lines, strict=True) if line == "won"]
     refused = [line for line in lines if line != "won"]
     assert len(refused) == 3
@@ -161,6 +164,7 @@ def test_a_new_start_removes_what_a_killed_one_left(tmp_path: Path, config: dict
     for name in (
         ".writing-model/w",
         "checkpoints/.writing-step-4/w",
+        "tensorboard/.writing-1-events.out.tfevents.end.picture",
         "checkpoints/.removing-step-2/w",
         "checkpoints/x",
     ):

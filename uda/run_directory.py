@@ -216,7 +216,7 @@ def prepare(
         )
     if not has_checkpoint(folder):
         remove(folder / "calibration")  # of a run that may have been another one
-    for path in (folder, folder / "checkpoints"):
+    for path in (folder, folder / "checkpoints", folder / "tensorboard"):
         remove_leftovers(path)
     remove(folder / _FAILED)
     for path in list(folder.glob(_NOT_FINITE)):  # written anew where it still holds

@@ -148,8 +148,12 @@ def test_seeds_follow_text_copy_and_seed(endpoint: Endpoint) -> None:
 
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_no_more_requests_at_once_than_wanted(endpoint: Endpoint, concurrency: int) -> None:
+    together = threading.Barrier(concurrency)
+
     def slow(text: str, number: int) -> Reply:
-        time.sleep(0.03)
+        if number < concurrency:
+            together.wait()
+        time.sleep(0.01)
         return completion("new")
 
     endpoint.reply = slow
@@ -213,17 +217,23 @@ def cut(text: str, number: int) -> Reply:
 )
 def test_faults_that_pass_are_tried_again(endpoint: Endpoint, fault: Callable[[str, int], Reply]) -> None:
     endpoint.reply = lambda text, number: fault(text, number) if number < 2 else completion("new")
-    assert made(llm(endpoint, timeout=0.5), "text") == ["new"]
+    assert made(llm(endpoint), "text") == ["new"]
     assert len(endpoint.bodies) == 3
 
 
 def test_time_outs_are_tried_again(endpoint: Endpoint) -> None:
+    over = threading.Event()
+
     def late(text: str, number: int) -> Reply:
-        time.sleep(0.6 if number == 0 else 0)
+        if number == 0:
+            over.wait()
         return completion("new")
 
     endpoint.reply = late
-    assert made(llm(endpoint, timeout=0.2), "text") == ["new"]
+    try:
+        assert made(llm(endpoint, timeout=2.0), "text") == ["new"]
+    finally:
+        over.set()
     assert len(endpoint.bodies) == 2
 
 

@@ -408,7 +408,8 @@ def test_streaming_reads_no_further_than_it_must(tmp_path: Path) -> None:
 # Whatever goes in comes out, or a UserError.
 
 words = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-property_test = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+property_test = settings(max_examples=25, suppress_health_check=MANY)
 
 
 @property_test

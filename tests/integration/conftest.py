@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -61,7 +62,9 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 @pytest.fixture(scope="module")
-def launch(zygote: "Zygote", tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Launch]]:
+def launch(
+    zygote: "Zygote", held_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Launch]]:
     """`launch(count, program, *arguments)`: so many processes of a script or of `-m module`, one without a launcher.
 
     They are forks of one process; with stderr, a file descriptor in place of the log's file, they are started by
@@ -74,7 +77,7 @@ def launch(zygote: "Zygote", tmp_path_factory: pytest.TempPathFactory) -> Iterat
         command: list[str] = []
         if count > 1:
             command += ["-m", "torch.distributed.run", "--nproc_per_node", str(count), "--master_addr", "127.0.0.1"]
-            command += ["--master_port", str(free_port())]
+            command += ["--master_port", str(held_port())]
         command += arguments
         log = folder / f"{len(started)}.log"
         launcher: Any
@@ -94,10 +97,18 @@ def launch(zygote: "Zygote", tmp_path_factory: pytest.TempPathFactory) -> Iterat
                 each.kill()
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+@pytest.fixture(scope="module")
+def held_port() -> Iterator[Callable[[], int]]:
+    """Ports that nobody else is given meanwhile, and that torch's store, which reuses addresses, can listen at."""
+    with ExitStack() as sockets:
+
+        def port() -> int:
+            held = sockets.enter_context(socket.socket())
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            held.bind(("127.0.0.1", 0))
+            return int(held.getsockname()[1])
+
+        yield port
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +181,7 @@ class Zygote:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._pids: list[int] = []
         self._process = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("zygote.py"))],
             env=environment(),
@@ -198,6 +210,7 @@ class Zygote:
         log.touch()
         files = {"input": str(input), "out": str(out or log), "log": str(log)}
         pid = self.answer({"argv": argv, "cwd": str(cwd), "env": environment(**env), **files})
+        self._pids.append(pid)
         return Command(self, pid, log)
 
     def run(self, *argv: str, **options: Any) -> "subprocess.CompletedProcess[str]":
@@ -208,6 +221,11 @@ class Zygote:
         return subprocess.CompletedProcess(argv, code, out.read_text(), log.read_text())
 
     def close(self) -> None:
+        """End, and with us what a failed test left running."""
+        for pid in self._pids:
+            if self.answer({"poll": pid}) is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)  # each has a session of its own
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()

@@ -324,7 +324,7 @@ def command(overrides: list[str], folder: Path, *others: str) -> list[str]:
 def test_kill_and_sigterm_leave_no_trace(adapted: Path, overrides: list[str], tmp_path: Path, zygote: Any) -> None:
     """Real processes: one killed at its first checkpoint, one stopped by SIGTERM; the third ends as if alone."""
     folder = tmp_path / "run"
-    steps = ["adapt.num_steps=100", "adapt.eval_every=null"]
+    steps = ["adapt.num_steps=250", "adapt.eval_every=null"]
 
     def start(where: Path) -> Any:
         return zygote.start(*command(overrides, where, *steps), cwd=tmp_path, log=tmp_path / "log")

@@ -406,7 +406,8 @@ def test_fewer_unlabelled_rows_than_a_batch(here: Path, tiny_bert: Path) -> None
 
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 LABELS_IN = st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.sampled_from(["a", "b", " b", "B", "x,y", '"']))
-ENOUGH = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+MANY = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+ENOUGH = settings(max_examples=60, suppress_health_check=MANY)
 WRITERS: dict[str, Callable[[list[dict[str, Any]], Path], Any]] = {
     "jsonl": lambda rows, path: path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"),
     "csv": lambda rows, path: pd.DataFrame(rows).to_csv(path, index=False, quoting=csv.QUOTE_ALL),

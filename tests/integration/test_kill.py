@@ -70,13 +70,14 @@ def test_five_kills_leave_no_trace(tiny: list[str], tmp_path: Path, zygote: Any)
         ("training", new_checkpoint, rng.uniform(0, 0.4)),
         ("checkpoint", lambda: any(checkpoints.glob(".writing-*")), rng.uniform(0, 0.005)),
         ("training again", new_checkpoint, rng.uniform(0, 0.4)),
-        ("export", lambda: any(folder.glob(".writing-*-model")), rng.uniform(0, 0.01)),
+        ("export", lambda: any(folder.glob(".writing-*-model")) or (folder / "model").exists(), rng.uniform(0, 0.01)),
     ]
     note = f"seed {seed}: {[(name, round(delay, 4)) for name, _, delay in moments]}"
     for name, moment, delay in moments:
         known = {path.name for path in checkpoints.glob("step-*")}
         assert kill_at(start(folder), moment, delay), f"{name} was over; {note}"
-    assert start(folder).wait() == 0, (tmp_path / "log").read_text()
+    if not (folder / "metrics.json").is_file():  # else the last one came when all was written
+        assert start(folder).wait() == 0, (tmp_path / "log").read_text()
     assert start(tmp_path / "whole").wait() == 0, (tmp_path / "log").read_text()
     assert_same(numbers(folder), numbers(tmp_path / "whole"), note)
     assert not left_over(folder)

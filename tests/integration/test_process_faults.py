@@ -23,7 +23,7 @@ from uda.engine import training
 
 pytestmark = pytest.mark.slow
 
-TIMEOUT = 15  # seconds: train.process_timeout
+TIMEOUT = 40  # seconds: train.process_timeout
 LAUNCHER = 30  # seconds that torchrun gives its processes to end after SIGTERM
 SLACK = 60  # seconds, for a busy machine
 LONG = ["train.num_steps=160", "train.checkpoint_every=10", f"train.process_timeout={TIMEOUT}", "train.eval_every=80"]
@@ -241,9 +241,9 @@ import time
 from uda.engine.process import Process
 from uda.engine.settings import Precision
 
-process = Process.start(Precision.fp32, timeout=8)
+process = Process.start(Precision.fp32, timeout=20)
 if process.is_main:
-    time.sleep(14)
+    time.sleep(30)
 process.meet()
 assert process.highest(process.rank) == 1
 process.close()

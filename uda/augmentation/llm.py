@@ -16,7 +16,7 @@ from uda.augmentation.base import Augmenter, text_generator
 from uda.errors import UserError
 
 if TYPE_CHECKING:
-    from uda.augmentation.chat import ChatClient
+    from uda.augmentation.chat import Answer, ChatClient
 
 log = logging.getLogger(__name__)
 
@@ -157,6 +157,7 @@ class LanguageModel(Augmenter):
         try:
             answer = client.ask(prompt, int(text_generator(self.seed, copy, text).integers(2**31)))
             used = answer.tokens or (len(prompt.encode()) + len(answer.text.encode())) // _BYTES_PER_TOKEN
+            return self._accepted(text, answer)
         except Refused as error:
             used = 0
             return self._keep(text, "refused", str(error))
@@ -165,7 +166,10 @@ class LanguageModel(Augmenter):
             self._fail(error)
             return self._keep(text, "without an answer", str(error))
         finally:
-            self._count(most, used)
+            self._count(most, used)  # last: whoever waits for its end may have to report all that came out
+
+    def _accepted(self, text: str, answer: "Answer") -> str:
+        """The answer where it is a paraphrase, else the text."""
         self._failures = 0
         new = answer.text.strip()
         if answer.finish_reason == "content_filter" or any(refusal.search(new) for refusal in self.refusals):

@@ -80,6 +80,7 @@ def serve() -> None:
         signal.signal(number, signal.SIG_IGN)
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a method prints is no reply
+    sys.stdout = sys.stderr  # and is written at once: the process ends by being killed
     with suppress(EOFError, BrokenPipeError):  # there is nobody any more
         augmenter = pickle.load(sys.stdin.buffer)
         while True:
