@@ -82,14 +82,25 @@ def test_a_lock_whose_owner_takes_it_away_meanwhile_is_taken_anew(tmp_path: Path
 
     def after_the_owner(descriptor: int, how: int) -> None:
         if not calls:
-            (tmp_path / ".lock").unlink()
+            (tmp_path / "run/.lock").unlink()
+            (tmp_path / "run").rmdir()
         calls.append(how)
         flock(descriptor, how)
 
     monkeypatch.setattr(locks.fcntl, "flock", after_the_owner)
-    with locked(tmp_path):
+    opened = locks._opened
+
+    def without_folder(path: Path) -> int:
+        if len(calls) == 1 and taken:  # another process takes it away again before it is opened
+            taken.pop()
+            (tmp_path / "run").rmdir()
+        return opened(path)
+
+    taken = [1]
+    monkeypatch.setattr(locks, "_opened", without_folder)
+    with locked(tmp_path / "run"):
         assert len(calls) == 2
-        with pytest.raises(UserError, match="in use by process"), locked(tmp_path):
+        with pytest.raises(UserError, match="in use by process"), locked(tmp_path / "run"):
             pass
 
 
@@ -165,6 +176,7 @@ def test_a_new_start_removes_what_a_killed_one_left(tmp_path: Path, config: dict
         ".writing-model/w",
         "checkpoints/.writing-step-4/w",
         "tensorboard/.writing-1-events.out.tfevents.end.picture",
+        "evaluations/own/.writing-1-predictions.parquet",
         "checkpoints/.removing-step-2/w",
         "checkpoints/x",
     ):
@@ -181,12 +193,18 @@ def test_a_new_start_removes_what_a_killed_one_left(tmp_path: Path, config: dict
     }
 
 
-def test_a_mistake_is_not_noted_in_a_run_that_goes_on(tmp_path: Path) -> None:
+def test_a_mistake_is_not_noted_in_a_run_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "train.log").touch()
     with locked(tmp_path):
         with pytest.raises(UserError), run_directory.failure_noted(tmp_path, sweep=False):
             raise UserError("mistyped")
         assert not (tmp_path / "failed.json").exists()
+        monkeypatch.setenv("RANK", "1")  # of a launch whose first process holds the directory
+        with pytest.raises(ValueError, match="fault"), run_directory.failure_noted(tmp_path, sweep=False):
+            raise ValueError("fault")
+        assert (tmp_path / "failed.json").exists()
+        (tmp_path / "failed.json").unlink()
+    monkeypatch.delenv("RANK")
     with pytest.raises(UserError), run_directory.failure_noted(tmp_path, sweep=False):
         raise UserError("mistyped")
     assert (tmp_path / "failed.json").exists()
@@ -197,6 +215,7 @@ def test_a_folder_beside_an_encoder_may_be_no_runs(tmp_path: Path, caplog: pytes
     for content, told in (
         ('{"test": ["a.txt"]}', 0),
         ('{"test": null}', 0),
+        ('{"test": [{"id": 1}]}', 0),
         ("[", 0),
         ('{"test": [{"sha256": "a"}], "dev": [{"sha256": "b"}]}', 1),
     ):

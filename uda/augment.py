@@ -80,8 +80,9 @@ def clear(cfg: DictConfig) -> int:
             delete(folder)
         except OSError as error:
             raise unwritable(folder, error) from error
-    finish_removing(cache / type(augmenter).__name__)
     log.info("deleted %s of texts augmented with these settings in %s", _size(size), cache)
+    if finish_removing(cache / type(augmenter).__name__):
+        log.info("deleted what a clearing that was stopped had left there")
     return size
 
 

@@ -21,11 +21,11 @@ _LEFT_SECONDS = 7 * 24 * 3600  # far beyond what writing takes
 def write_aside(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` make the file or folder under another name, then put it in the place of what was there.
 
-    Of several processes at once the last one's stays. Raises UserError where that cannot be written, as on a full
-    disk; what was there stays.
+    Of several processes that write a file at once the last one's stays; a folder is for one process. Raises UserError
+    where that cannot be written, as on a full disk; what was there stays.
     """
     remove_old(path.parent, f"{_WRITING}*-{glob.escape(path.name)}")
-    put_in_place(path, _named(_WRITING, path), write)
+    put_in_place(path, path.with_name(f"{_WRITING}{uuid.uuid4().hex}-{path.name}"), write)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -35,7 +35,7 @@ def write_text(path: Path, text: str) -> None:
 
 def put_in_place(path: Path, aside: Path, write: Callable[[Path], object]) -> None:
     """As `write_aside`, under a name that no other process takes."""
-    gone = _named(_REMOVING, path)
+    gone = _removing(path)
     try:
         write(aside)
         if aside.is_dir():
@@ -59,26 +59,28 @@ def put_in_place(path: Path, aside: Path, write: Callable[[Path], object]) -> No
 
 def remove(path: Path) -> None:
     """Take away a file or folder at once: whoever looks finds it whole or not at all."""
-    gone = _named(_REMOVING, path)
+    gone = _removing(path)
     with suppress(FileNotFoundError):
         path.rename(gone)
     _delete(gone)
 
 
-def _named(prefix: str, path: Path) -> Path:
-    return path.with_name(f"{prefix}{uuid.uuid4().hex}-{path.name}")
+def _removing(path: Path) -> Path:
+    return path.with_name(f"{_REMOVING}{uuid.uuid4().hex}")
 
 
-def finish_removing(folder: Path) -> None:
-    """Delete what processes that removed something from a folder were killed at, or are still at."""
-    for path in folder.glob(f"{_REMOVING}*"):
+def finish_removing(folder: Path) -> bool:
+    """Delete what processes that removed something from a folder were killed at, or are still at; whether that was."""
+    left = list(folder.glob(f"{_REMOVING}*"))
+    for path in left:
         _delete(path)
+    return bool(left)
 
 
 def remove_old(folder: Path, pattern: str) -> None:
     """Delete what killed processes left half written, once nobody can be at it any more."""
     for path in folder.glob(pattern):
-        with suppress(FileNotFoundError):  # another process deleted it
+        with suppress(OSError):  # another process deleted it, or it is another user's
             if time.time() - path.stat().st_mtime > _LEFT_SECONDS:
                 _delete(path)
 

@@ -61,7 +61,7 @@ def alone_at(path: Path, taken: str) -> Iterator[None]:
     What still has the name at the end is deleted. Raises TakenError with `taken` where another process holds the file,
     and OSError where it cannot be made.
     """
-    descriptor = _open_locked(path, lambda _: taken)
+    descriptor = _open_locked(lambda: _opened(path), path, lambda _: taken)
     try:
         yield
     finally:
@@ -82,8 +82,7 @@ def _lock(folder: Path) -> int:
         )
 
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = _open_locked(path, taken)
+        descriptor = _open_locked(lambda: _opened_in_folder(path), path, taken)
         try:
             os.ftruncate(descriptor, 0)
             os.write(descriptor, f"process {os.getpid()} on {platform.node()}, since {time.ctime()}".encode())
@@ -99,10 +98,25 @@ def _lock(folder: Path) -> int:
     return descriptor
 
 
-def _open_locked(path: Path, taken: Callable[[int], str]) -> int:
-    """The descriptor of a file that this process holds; `taken` says of one that another holds what is to be said."""
+def _opened(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+
+
+def _opened_in_folder(path: Path) -> int:
+    """The file's descriptor; its folder is made, as often as a refused process takes it away again."""
+    for _ in range(9):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            return _opened(path)
+    return _opened(path)
+
+
+def _open_locked(opened: Callable[[], int], path: Path, taken: Callable[[int], str]) -> int:
+    """The descriptor, by `opened`, of a file that this process holds; `taken` says what is to be said of one that
+    another holds.
+    """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = opened()
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -183,7 +184,9 @@ def failure_noted(folder: Path, sweep: bool) -> Iterator[None]:
     except TakenError:
         raise
     except Exception as error:
-        if folder.is_dir() and (sweep or any(folder.iterdir())) and not in_use(folder):
+        first = int(os.environ.get("RANK", "0")) == 0  # of several processes that which holds the directory
+        others = first and in_use(folder)
+        if folder.is_dir() and (sweep or any(folder.iterdir())) and not others:
             note = {"type": type(error).__name__, "error": in_one_line(error)}
             if not isinstance(error, UserError):
                 note["traceback"] = "".join(traceback.format_exception(error))
@@ -216,7 +219,7 @@ def prepare(
         )
     if not has_checkpoint(folder):
         remove(folder / "calibration")  # of a run that may have been another one
-    for path in (folder, folder / "checkpoints", folder / "tensorboard"):
+    for path in (folder, folder / "checkpoints", folder / "tensorboard", *(folder / "evaluations").glob("*/")):
         remove_leftovers(path)
     remove(folder / _FAILED)
     for path in list(folder.glob(_NOT_FINITE)):  # written anew where it still holds

@@ -53,7 +53,9 @@ class Sweep:
     own: list[Outcome] = field(default_factory=list)
 
     def note(self, command: str, error: Exception | None) -> None:
-        """Leave the outcome of the job that runs here. Raises UserError where only the launcher can tell of it."""
+        """Leave the outcome of the job that runs here. Raises it as an error where only the launcher can tell of it:
+        UserError, or RuntimeError of a fault of ours.
+        """
         hydra, mistake = HydraConfig.get(), isinstance(error, UserError)
         if self.folder is None:
             self.own.append(Outcome(hydra.runtime.output_dir, "", None if error is None else str(error), mistake))
@@ -69,7 +71,7 @@ class Sweep:
             told = f"{outcome.run_dir}: {message or f'done, but that could not be noted: {problem}'}"
             log.error(told)
             if os.getpid() != self.process:  # a copy of us, which goes with the job's process
-                raise UserError(told) from problem
+                raise (UserError if error is None or mistake else RuntimeError)(told) from problem
             self.own.append(outcome)
 
     def outcomes(self) -> list[Outcome]:

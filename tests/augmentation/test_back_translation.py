@@ -127,6 +127,30 @@ def test_ctranslate2_repeats_a_call(make: Make, tmp_path: Path) -> None:
     assert make(engine="ctranslate2", precision="int8").augment(TEXTS, [], 0) != TEXTS
 
 
+def test_of_two_that_convert_a_model_at_once_the_slower_one_takes_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("ctranslate2", reason="install the package ctranslate2 (extra augment)")
+    from uda.augmentation import marian_ctranslate2
+    from uda.augmentation.translation_models import ModelSource
+
+    source = ModelSource({"pretrained_model_name_or_path": "model", "revision": None}, "0" * 64)
+
+    class Converter:
+        def __init__(self, *_: object, **__: object) -> None:
+            pass
+
+        def convert(self, aside: str, force: bool) -> None:
+            Path(aside, "model.bin").write_text("ours")
+            (tmp_path / source.identity[:32]).mkdir()
+            (tmp_path / source.identity[:32] / "model.bin").write_text("theirs")
+
+    monkeypatch.setattr(marian_ctranslate2, "TransformersConverter", Converter)
+    folder = marian_ctranslate2._converted(source, tmp_path)
+    assert (folder / "model.bin").read_text() == "theirs"
+    assert list(tmp_path.iterdir()) == [folder]
+
+
 def test_the_temporary_folder_goes(make: Make) -> None:
     pytest.importorskip("ctranslate2", reason="install the package ctranslate2 (extra augment)")
     method = make(engine="ctranslate2")

@@ -152,12 +152,12 @@ def test_no_more_requests_at_once_than_wanted(endpoint: Endpoint, concurrency: i
 
     def slow(text: str, number: int) -> Reply:
         if number < concurrency:
-            together.wait()
+            together.wait(20)
         time.sleep(0.01)
         return completion("new")
 
     endpoint.reply = slow
-    made(llm(endpoint, concurrency=concurrency), *map(str, range(12)))
+    made(llm(endpoint, concurrency=concurrency, timeout=60.0), *map(str, range(12)))
     assert endpoint.most_running == concurrency
 
 
@@ -329,7 +329,10 @@ def test_faults_that_stay_end_the_run_at_once(endpoint: Endpoint, status: int, k
     assert len(endpoint.bodies) == 1
 
 
-def test_the_limit_stops_before_it_is_passed(endpoint: Endpoint) -> None:
+def test_the_limit_stops_before_it_is_passed(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what came out is told whole, however long an answer is looked at."""
+    accepted = LanguageModel._accepted
+    monkeypatch.setattr(LanguageModel, "_accepted", lambda *given: (time.sleep(0.01), accepted(*given))[1])
     # A request takes at most ⌊5 + 2 bytes / 2⌋ + 50 = 53 tokens ("Say: " and two digits); an answer took 40.
     endpoint.reply = lambda text, number: completion("new", tokens=40)
     augmenter = llm(endpoint, limit=213)

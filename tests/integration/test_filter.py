@@ -13,6 +13,7 @@ import uda.predict
 import uda.train
 from uda.config import compose
 from uda.errors import UserError
+from uda.locks import alone_at
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +120,14 @@ def test_a_column_without_texts_is_named(trained: Path, tmp_path: Path) -> None:
         f"Expected texts in 'text' of {tmp_path}/rows.jsonl, found none in 2 rows. Set text_column to the column of "
         "the texts."
     )
+
+
+def test_an_output_that_another_command_writes_is_refused(trained: Path, foreign: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.csv"
+    with alone_at(tmp_path / ".writing-out.csv", "taken"):
+        message = refusal(trained, foreign, out, "filter.num_per_class=2")
+    assert message.startswith(f"output: expected a file that no other command writes, found {out} being written.")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_refused_before_any_work(trained: Path, foreign: Path, tmp_path: Path) -> None:

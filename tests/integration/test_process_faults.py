@@ -268,3 +268,28 @@ def test_what_the_first_process_alone_is_refused_ends_the_other(
     assert re.search("^uda, process 1: (another process is gone|stopped by SIGTERM)", started.text(), re.M)
     assert 'File "' not in started.text().split("torch/distributed")[0]  # no traceback of ours
     assert not folder.exists()
+
+
+# `uda.train` with a fault of the second process at its fourth step.
+FAULT = """
+import os, runpy
+from uda.engine import training
+
+run_step, count = training.run_step, iter(range(1000))
+
+def faulty(*arguments):
+    if next(count) == 3 and os.environ["RANK"] == "1":
+        raise ValueError("a fault of rank 1")
+    return run_step(*arguments)
+
+training.run_step = faulty
+runpy.run_module("uda.train", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_fault_of_any_process_is_noted(command: list[str], launch: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "fault.py").write_text(FAULT)
+    folder = tmp_path / "run"
+    started = launch(2, str(tmp_path / "fault.py"), *command, f"hydra.run.dir={folder}")
+    assert started.launcher.wait(TIMEOUT + LAUNCHER + SLACK) == 1
+    assert json.loads((folder / "failed.json").read_text())["error"] == "a fault of rank 1"

@@ -23,9 +23,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
 from uda import sweeps
-from uda.cli import Interrupted
+from uda.cli import Interrupted, _unfinished
+from uda.config import TrainConfig, config_dir, read_train, register
 from uda.config import compose as composed
-from uda.config import config_dir, read_train, register
 from uda.engine.process import Process
 from uda.engine.settings import Precision
 from uda.errors import TakenError, UserError
@@ -214,6 +214,11 @@ def test_outcomes_survive_a_full_disk_and_what_killed_workers_left(
     monkeypatch.setattr(os, "getpid", lambda: sweep.process + 1)  # a copy in another process, that none reads
     with pytest.raises(UserError, match="run: expected room"):
         sweep.note("train", UserError("expected room"))
+    with pytest.raises(RuntimeError, match=r"run: ValueError: a fault"):
+        sweep.note("train", ValueError("a fault"))
+    assert _unfinished(UserError("run: expected room"), [], TrainConfig, began=False) == (2, "run: expected room")
+    with pytest.raises(RuntimeError):
+        _unfinished(RuntimeError("run: ValueError: a fault"), [], TrainConfig, began=False)
     with pytest.raises(UserError, match=r"run: done, but that could not be noted: .*No space left"):
         sweep.note("train", None)
 
