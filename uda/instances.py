@@ -39,9 +39,10 @@ def build(node: dict[str, Any], group: str, **arguments: Any) -> Any:
                     f"{group}: expected all keys of {node['_target_']}, found none for {', '.join(required)}. Set them."
                 ) from None
         reason = str(error).split(", set env var")[0]
+        where = " (of a module of your own: the folder that PYTHONPATH has to name)" * reason.startswith("Error loc")
         raise UserError(
-            f"{group}: expected a class that can be built, found: {reason}. Check {group}._target_ and the types of "
-            f"the other values of {group}."
+            f"{group}: expected a class that can be built, found: {reason}. Check {group}._target_{where} and the "
+            f"types of the other values of {group}."
         ) from error
 
 

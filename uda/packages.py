@@ -29,7 +29,7 @@ def package_path(distribution: str, path: str, sha256: dict[str, str], advice: s
         if not Path(str(files.locate_file(name))).exists():
             raise UserError(
                 f"Expected {name} inside the pip package '{distribution}'; version {files.version} has none. "
-                f"{advice} {_INSTALL}"
+                f"{_INSTALL if name in sha256 else advice}"
             )
     for name, expected in sha256.items():
         actual = file_sha256(Path(str(files.locate_file(name))))

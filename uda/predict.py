@@ -38,7 +38,7 @@ _CHUNK_ROWS = 2_048
 
 @dataclass
 class Summary:
-    """Rows written; of these, rows without a text, rows below `min_confidence`, and rows by likeliest class."""
+    """Rows written; of these, rows without a text, rows below `min_confidence`, and the others by predicted class."""
 
     rows: int = 0
     blank: int = 0
@@ -113,20 +113,21 @@ def _labelled(
 
     names = list(summary.classes)
     for frame, probs in answers:
-        known = ~np.isnan(probs).any(axis=1)
-        for index in probs[known].argmax(axis=1):
+        known = probs[~np.isnan(probs).any(axis=1)]
+        sure = known[known.max(axis=1) >= (min_confidence or 0)]
+        for index in sure.argmax(axis=1):
             summary.classes[names[index]] += 1
         summary.rows += len(frame)
-        summary.blank += int((~known).sum())
-        summary.unsure += int((probs[known].max(axis=1) < (min_confidence or 0)).sum())
+        summary.blank += len(frame) - len(known)
+        summary.unsure += len(known) - len(sure)
         yield with_predictions(frame, probs, names, min_confidence)
 
 
 def show(summary: Summary) -> None:
-    """How many rows, how fast, and the share of each class, on standard error."""
-    known = max(1, summary.rows - summary.blank)
-    shares = ", ".join(f"{name} {100 * count / known:.1f} %" for name, count in summary.classes.items())
-    rest = f"; {summary.unsure} of them left without a prediction, below min_confidence" if summary.unsure else ""
+    """How many rows, how fast, and each class's share of the predictions, on standard error."""
+    predicted = max(1, sum(summary.classes.values()))
+    shares = ", ".join(f"{name} {100 * count / predicted:.1f} %" for name, count in summary.classes.items())
+    rest = f" of the others; {summary.unsure} left without one, below min_confidence" if summary.unsure else ""
     rate = summary.rows / max(summary.seconds, 1e-9)
     print(f"{summary.rows} rows, {rate:.1f} rows/s: {shares}{rest}", file=sys.stderr)
 

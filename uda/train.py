@@ -162,7 +162,8 @@ def show(result: Result, overrides: list[str]) -> None:
     ]
     # Without the unlabelled rows, or what the experiment makes of them.
     compared = [] if "objective=supervised" in overrides else ["objective=supervised"]
-    other = [override for override in overrides if not override.startswith(("objective", "hydra.run.dir"))]
+    mine = ("objective", "hydra.run.dir", "train.overwrite")
+    other = [override for override in overrides if not override.startswith(mine)]
     if not config.is_standard_input(overrides):  # which is read by now
         if config.primary_config() == "train":
             lines.append(f"  {python()} -m uda.train {shlex.join([*config.config_dirs(), *other, *compared])}")

@@ -115,6 +115,12 @@ def test_the_pipeline_repeats_the_predictions_of_a_run(trained: Train, kind: str
     assert_close(answers, probabilities(run))
 
 
+def test_an_exported_classifier_is_no_encoder(trained: Train) -> None:
+    settings = ModelSettings(str(trained("bert", "mean") / "model"), pooling=Pooling.mean)
+    with pytest.raises(UserError, match=r"expected an encoder at .*, found a classifier that uda.train exported. Give"):
+        load_classifier(settings.name_or_path, settings, ["neg", "pos"])
+
+
 @few_encoders
 def test_evaluate_repeats_the_predictions_of_a_run(trained: Train, tmp_path: Path, kind: str, pooling: str) -> None:
     run = trained(kind, pooling)

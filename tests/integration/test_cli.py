@@ -298,6 +298,7 @@ def test_a_supervised_run_is_told_to_be_compared_with_the_experiments_own_object
     for typed, offered in (
         (["+experiment=newsgroups", "seed=1"], "-m uda.train +experiment=newsgroups seed=1 objective=supervised\n"),
         (["+experiment=newsgroups", "objective=supervised"], "-m uda.train +experiment=newsgroups\n"),
+        (["+experiment=imdb", "train.overwrite=true"], "-m uda.train +experiment=imdb objective=supervised\n"),
     ):
         train.show(result, typed)
         assert offered in capsys.readouterr().err

@@ -215,6 +215,8 @@ def test_min_confidence_empties_predictions_below_it(trained, tmp_path) -> None:
         rows = read(tmp_path / f"out.{to}")
         assert summary.unsure == sum(1 for each in confidences if each < bound) == 3
         assert sum(row["prediction"] is None for row in rows) == 3 + 1
+        predicted = [row["prediction"] for row in rows]
+        assert summary.classes == {name: predicted.count(name) for name in ("neg", "pos")}
         for row in rows:
             assert (row["prediction"] is None) == (row["confidence"] is None or row["confidence"] < bound)
             assert (row["probability_neg"] is None) == (row["confidence"] is None)

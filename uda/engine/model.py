@@ -54,6 +54,11 @@ def load_classifier(location: str, settings: ModelSettings, label_names: Sequenc
     }
     try:
         config = AutoConfig.from_pretrained(location, **shared)
+        if isinstance(config, PooledConfig):
+            raise UserError(
+                f"model.name_or_path: expected an encoder at '{location}', found a classifier that uda.train exported. "
+                "Give the encoder that it was trained from."
+            )
         config.return_dict = True  # whatever the checkpoint says
         set_dropout(config, settings)
         if settings.pooling is Pooling.head:
