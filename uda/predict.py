@@ -125,9 +125,10 @@ def _labelled(
 
 def show(summary: Summary) -> None:
     """How many rows, how fast, and each class's share of the predictions, on standard error."""
-    predicted = max(1, sum(summary.classes.values()))
-    shares = ", ".join(f"{name} {100 * count / predicted:.1f} %" for name, count in summary.classes.items())
-    rest = f" of the others; {summary.unsure} left without one, below min_confidence" if summary.unsure else ""
+    predicted = sum(summary.classes.values())
+    shares = ", ".join(f"{name} {100 * count / max(1, predicted):.1f} %" for name, count in summary.classes.items())
+    unsure = f" of {predicted} predictions; {summary.unsure} rows left without one, below min_confidence"
+    rest = unsure if summary.unsure else ""
     rate = summary.rows / max(summary.seconds, 1e-9)
     print(f"{summary.rows} rows, {rate:.1f} rows/s: {shares}{rest}", file=sys.stderr)
 

@@ -400,6 +400,15 @@ def test_an_output_that_exists_stays_until_the_new_one_is_whole(trained, tmp_pat
     assert out.read_text().startswith("text,n,prediction,")
 
 
+def test_shares_are_of_the_predictions(capsys) -> None:
+    summary = uda.predict.Summary(rows=50, unsure=34, classes={"food": 12, "sport": 4}, seconds=2.0)
+    uda.predict.show(summary)
+    assert capsys.readouterr().err == (
+        "50 rows, 25.0 rows/s: food 75.0 %, sport 25.0 % of 16 predictions; 34 rows left without one, below "
+        "min_confidence\n"
+    )
+
+
 def test_a_second_command_with_the_same_output_is_refused_before_its_work(trained, tmp_path, monkeypatch) -> None:
     """And one whose output was completed after its first look does not replace it."""
     source, out = jsonl(tmp_path / "in.jsonl", [{"text": "great"}, {"text": "sad"}]), tmp_path / "out.jsonl"
