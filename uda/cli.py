@@ -26,6 +26,8 @@ from uda.sweeps import Outcome, Sweep
 
 log = logging.getLogger("uda")
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
 
 class Interrupted(BaseException):
     """A job ended from outside, by a signal or by the loss of another process; `exit_code` is the command's.
@@ -50,12 +52,17 @@ def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
     register(command)
     log_to_stderr()
+    with _signals_restored():
+        _main(command, schema, job)
+
+
+def _main(command: str, schema: type, job: Callable[[DictConfig], float | None]) -> None:
     sys.argv[1:] = [overrides.taken_literally(argument) for argument in sys.argv[1:]]
     sweep = sweeps.current = Sweep()
     task = _guarded(command, schema, job, sweep)
     code, message, outcomes = 0, "", []
     try:
-        with signals_interrupt():
+        with signals_interrupt(afterwards=signal.SIG_IGN):  # what ended it is told, whatever a launcher sends meanwhile
             hydra.main(version_base="1.3", config_path=str(config_dir().resolve()), config_name=command)(task)()
     except Interrupted as error:
         sweeps.stop_local_jobs()
@@ -125,10 +132,11 @@ def _unfinished(error: Exception, outcomes: list[Outcome], schema: type, began: 
 
 
 @contextmanager
-def signals_interrupt(outcome: str = "") -> Iterator[None]:
+def signals_interrupt(outcome: str = "", afterwards: signal.Handlers | None = None) -> Iterator[None]:
     """SIGTERM and SIGINT end the work where it stands, by `Interrupted`, so that what was begun can be taken back.
 
-    outcome: what the message says of the work, after the signal's name.
+    outcome: what the message says of the work, after the signal's name. afterwards: what the signals do after the
+    block; None: what they did before it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -137,12 +145,24 @@ def signals_interrupt(outcome: str = "") -> Iterator[None]:
     def handle(number: int, frame: FrameType | None) -> None:
         raise Interrupted(f"stopped by {signal.Signals(number).name}{outcome}", 128 + number)
 
-    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    with _signals_restored(afterwards):
+        for number in _SIGNALS:
+            signal.signal(number, handle)
+        yield
+
+
+@contextmanager
+def _signals_restored(handler: signal.Handlers | None = None) -> Iterator[None]:
+    """After the block SIGTERM and SIGINT do what they did before it, or what `handler` says."""
+    if threading.current_thread() is not threading.main_thread():  # Python allows no other to set them
+        yield
+        return
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number in _SIGNALS:
+            signal.signal(number, previous[number] if handler is None else handler)
 
 
 def rank() -> int:

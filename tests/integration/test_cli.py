@@ -166,6 +166,22 @@ def test_a_fault_of_ours_is_a_traceback_and_exit_code_1(tmp_path) -> None:
     assert "ZeroDivisionError: ours" in done.stderr
 
 
+def test_what_ended_a_command_is_told_whatever_a_launcher_sends_meanwhile(tmp_path) -> None:
+    """As torchrun does where one process is lost: the others have found that out and are about to say so."""
+    script = (
+        "import os, signal, sys; sys.argv[1:] = ['+experiment=imdb']; from uda import cli, errors, sweeps, train\n"
+        "def job(cfg): raise errors.UserError('another process is gone')\n"
+        "outcomes = sweeps.Sweep.outcomes\n"
+        "sweeps.Sweep.outcomes = lambda self: [os.kill(os.getpid(), signal.SIGTERM), outcomes(self)][1]\n"
+        "cli.main('train', train.TrainConfig, job)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (2, "uda: another process is gone\n")
+
+
 @pytest.mark.slow
 def test_train_evaluate_and_sweep_from_the_command_line(tiny, tmp_path, ask, zygote) -> None:
     done = command("train", *tiny, "hydra.run.dir=first", cwd=tmp_path)
