@@ -236,10 +236,11 @@ def build_training(
     unlabeled = split.unlabeled if objective.teacher_rows != "none" else split.unlabeled.head(0)
     lowercase = tokenizer.tokenize("A") == tokenizer.tokenize("a")
     augment = settings.augment
-    if objective.student_view == "weak":  # no augmented text is looked at, so none is made
+    if not objective.sees_augmented:
         common = {key: value for key, value in augment.items() if key in COMMON_KEYS}
         augment = {**common, "_target_": _UNCHANGED, "num_copies": 1}
-        log.info("augmentation: none, as %s learns from the original texts", type(objective).__name__)
+        if objective.teacher_rows != "none":
+            log.info("augmentation: none, as %s learns from the original texts", type(objective).__name__)
     copies = make_copies(augment, unlabeled, split.num_source_rows, lowercase)
     views = make_views(unlabeled, copies, tokenizer, data)
     labeled = tokens_of_rows(split.labeled, tokenizer, data)

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from uda import build, calibrate
 from uda.config import TrainConfig
-from uda.data.settings import DataSettings
+from uda.data.settings import DataSettings, Source
 from uda.data.splits import Split
 from uda.engine import export
 from uda.engine.calibration import divide_logits, scaled
@@ -183,9 +183,7 @@ def _facts(settings: TrainConfig, split: Split, objective: Objective) -> CardFac
         num_unlabeled=0 if objective.teacher_rows == "none" else len(split.unlabeled),
         described=data.label_descriptions is not None,
         objective=type(objective).__name__,
-        augmentation=(
-            settings.augment["_target_"].rsplit(".", 1)[-1] if objective.student_view == "strong" else "NoAugmentation"
-        ),
+        augmentation=settings.augment["_target_"].rsplit(".", 1)[-1] if objective.sees_augmented else "NoAugmentation",
         num_steps=settings.train.num_steps,
         max_length=data.max_length,
         truncation=data.truncation.value,
@@ -202,4 +200,6 @@ def _held_out(data: DataSettings) -> str:
 
 def source_name(data: DataSettings, location: Any) -> str:
     """What a person calls the rows of a location: the package, the data set of the hub, or the files."""
-    return data.package or data.repository or ", ".join(Path(str(one)).name for one in np.atleast_1d(location))
+    if data.source is Source.files:
+        return ", ".join(Path(str(one)).name for one in np.atleast_1d(location))
+    return str(data.package if data.source is Source.package else data.repository)

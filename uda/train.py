@@ -58,12 +58,13 @@ def run(cfg: DictConfig) -> Result:
     """
     settings = config.read_train(cfg)
     folder = config.run_dir(settings)
-    instances.build(settings.objective, "objective", num_classes=2, num_unlabeled=1)
+    objective = instances.build(settings.objective, "objective", num_classes=2, num_unlabeled=1)
     resolved = config.resolved(cfg)
     stored = _stored(settings, resolved, folder)
     if stored is not None:
         return stored
-    instances.build_augmenter(settings.augment, lowercase=True)
+    if objective.sees_augmented:
+        instances.build_augmenter(settings.augment, lowercase=True)
     from uda import build
 
     started = time.monotonic()

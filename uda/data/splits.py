@@ -243,11 +243,10 @@ def _labeled_rows(
     missing = [name for label, name in enumerate(names) if not (pool.label == label).any()]
     if missing:
         gone = [f"{count} {what}" for what, count in dropped.items() if count and what.startswith("labelled rows that")]
-        hint = f" Left out were {' and '.join(gone)}." if gone else ""
-        raise UserError(
-            f"Expected labelled rows of every class, found none of {missing}.{hint} Add some, or correct "
-            "data.label_names."
-        )
+        advice = "Add some, or correct data.label_names."
+        if gone:
+            advice = f"Left out were {' and '.join(gone)}. Add others, or take these out of there."
+        raise UserError(f"Expected labelled rows of every class, found none of {missing}. {advice}")
     return pool
 
 

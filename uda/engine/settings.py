@@ -66,7 +66,7 @@ class ModelSettings:
     description_scale: float = 10.0  # scale of the classifier's start from data.label_descriptions
     dropout: float | None = None  # None: the checkpoint's own
     attention_dropout: float | None = None
-    attention: str | None = None  # transformers' attn_implementation: eager, sdpa, …; None: its own choice
+    attention: str | None = None  # transformers' attn_implementation: eager, sdpa, …; None: the faster one
     trust_remote_code: bool = False
 
 

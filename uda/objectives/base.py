@@ -127,6 +127,11 @@ class Objective(nn.Module, ABC):
         self.class_weights = torch.tensor(weights, dtype=torch.float32)
 
     @property
+    def sees_augmented(self) -> bool:
+        """Whether augmented texts are looked at; if not, none are made."""
+        return self.teacher_rows != "none" and self.student_view == "strong"
+
+    @property
     def masks_rows(self) -> bool:
         """Whether unlabelled rows are meant to be left out: then keeping all of them for long is worth a warning."""
         return False
