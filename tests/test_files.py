@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from safetensors import SafetensorError
 
+from uda import files
 from uda.errors import UserError
 from uda.files import remove, remove_empty, remove_leftovers, write_aside, write_text
 
@@ -89,6 +90,27 @@ def test_a_folder_that_is_interrupted_between_its_two_names_is_the_old_one(
     with pytest.raises(KeyboardInterrupt):
         write_aside(tmp_path / "it", make_folder("new"))
     assert content(tmp_path) == {"it/inner/file": "old"}
+
+
+def test_a_second_interruption_does_not_take_the_old_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It comes while what was written of the new one is deleted."""
+    write_aside(tmp_path / "it", make_folder("old"))
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.name.startswith(".writing-"):
+            monkeypatch.setattr(files, "_delete", interrupted_too)
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    def interrupted_too(path: Path) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_aside(tmp_path / "it", make_folder("new"))
+    assert (tmp_path / "it/inner/file").read_text() == "old"
 
 
 def test_what_was_left_of_a_file_goes_when_it_is_old(tmp_path: Path) -> None:

@@ -6,11 +6,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -27,6 +26,7 @@ from uda.sweeps import Outcome, Sweep
 log = logging.getLogger("uda")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_AGAIN_SECONDS = 0.02  # after which a signal is sent again whose exception Python has ignored
 
 
 class Interrupted(BaseException):
@@ -52,11 +52,18 @@ def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
     register(command)
     log_to_stderr()
-    with _signals_restored():
-        _main(command, schema, job)
+    try:
+        code, message = _outcome(command, schema, job)
+    except SystemExit as end:  # Hydra's own
+        code, message = end.code if isinstance(end.code, int) else int(end.code is not None), ""
+    except Exception:  # told here, since signals are ignored until it is
+        sys.excepthook(*sys.exc_info())
+        code, message = 1, ""
+    _end(message, code)
 
 
-def _main(command: str, schema: type, job: Callable[[DictConfig], float | None]) -> None:
+def _outcome(command: str, schema: type, job: Callable[[DictConfig], float | None]) -> tuple[int, str]:
+    """The exit code and what is left to say; a fault of ours is raised. Afterwards SIGTERM and SIGINT are ignored."""
     sys.argv[1:] = [overrides.taken_literally(argument) for argument in sys.argv[1:]]
     sweep = sweeps.current = Sweep()
     task = _guarded(command, schema, job, sweep)
@@ -71,8 +78,9 @@ def _main(command: str, schema: type, job: Callable[[DictConfig], float | None])
         if sweep.began:
             raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python flushes into the pipe once more
-        sys.exit(128 + signal.SIGPIPE)
+        return 128 + signal.SIGPIPE, ""
     except Exception as error:
+        sweeps.stop_local_jobs()
         outcomes = sweep.outcomes()
         code, message = _unfinished(error, outcomes, schema, sweep.began)
     outcomes = outcomes or sweep.outcomes()
@@ -80,8 +88,7 @@ def _main(command: str, schema: type, job: Callable[[DictConfig], float | None])
     if failed:
         code = code or (2 if all(outcome.mistake for outcome in failed) else 1)
         message = f"{message}\n{sweeps.listed(outcomes)}".lstrip("\n")
-    if code:
-        _end(message, code)
+    return code, message
 
 
 def _guarded(
@@ -145,24 +152,21 @@ def signals_interrupt(outcome: str = "", afterwards: signal.Handlers | None = No
     def handle(number: int, frame: FrameType | None) -> None:
         raise Interrupted(f"stopped by {signal.Signals(number).name}{outcome}", 128 + number)
 
-    with _signals_restored(afterwards):
-        for number in _SIGNALS:
-            signal.signal(number, handle)
-        yield
+    def again(ignored: "sys.UnraisableHookArgs") -> None:
+        error = ignored.exc_value
+        if isinstance(error, Interrupted) and error.exit_code > 128:  # it came while Python was in a `__del__`
+            threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), error.exit_code - 128)).start()
+        else:
+            hook(ignored)
 
-
-@contextmanager
-def _signals_restored(handler: signal.Handlers | None = None) -> Iterator[None]:
-    """After the block SIGTERM and SIGINT do what they did before it, or what `handler` says."""
-    if threading.current_thread() is not threading.main_thread():  # Python allows no other to set them
-        yield
-        return
-    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    previous = {number: signal.signal(number, handle) for number in _SIGNALS}
+    hook, sys.unraisablehook = sys.unraisablehook, again
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number in _SIGNALS:
-            signal.signal(number, previous[number] if handler is None else handler)
+            signal.signal(number, previous[number] if afterwards is None else afterwards)
 
 
 def rank() -> int:
@@ -170,9 +174,19 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def _end(message: str, code: int) -> NoReturn:
-    print(f"uda{f', process {rank()}' if rank() else ''}: {message}", file=sys.stderr)
-    sys.exit(code)
+def _end(message: str, code: int) -> None:
+    """Say it and end. From here on a signal ends the process at once, with the same code: all is said and done, and it
+    takes Python a second to take everything apart.
+    """
+    if message:
+        print(f"uda{f', process {rank()}' if rank() else ''}: {message}", file=sys.stderr)
+    if threading.current_thread() is threading.main_thread():
+        with suppress(OSError):  # a pipe that nobody reads any more
+            sys.stdout.flush()
+        for number in _SIGNALS:
+            signal.signal(number, lambda number, frame: os._exit(code))
+    if code:
+        sys.exit(code)
 
 
 def log_to_stderr() -> None:

@@ -47,14 +47,15 @@ def put_in_place(path: Path, aside: Path, write: Callable[[Path], object]) -> No
         aside.rename(path)
         sync(path.parent)
     except BaseException as error:
-        _delete(aside)
         if gone.exists() and not path.exists():
             gone.rename(path)
+        _delete(aside)
         if isinstance(error, OSError | SafetensorError):
             raise unwritable(path, error) from error
         raise
     finally:
-        _delete(gone)
+        if path.exists():  # else a second signal came before what was there is back
+            _delete(gone)
 
 
 def remove(path: Path) -> None:

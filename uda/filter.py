@@ -103,11 +103,8 @@ def _filter(settings: FilterConfig, trained: DataSettings, folder: Path) -> Summ
         check_clash(first, _ADDED, places)
         labeller = load_labeller(settings, trained, folder)
         names = label_names(labeller.model)
-        try:
-            for _, probs in answered(first, frames, labeller, _ADDED, places, stream):
-                answers.append(probs)
-        finally:
-            labeller.process.close()
+        for _, probs in answered(first, frames, labeller, _ADDED, places, stream):
+            answers.append(probs)
     classes, confidence = answers.classes, answers.confidence
     blank, columns = int((classes < 0).sum()), " and ".join(f"'{column}'" for column in places.columns)
     if blank:

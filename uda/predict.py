@@ -88,10 +88,7 @@ def _predict(settings: PredictConfig, trained: DataSettings, folder: Path, place
     summary = Summary(classes=dict.fromkeys(names, 0))
     answers = answered(first, frames, labeller, added, places, stream)
     started = time.monotonic()
-    try:
-        write_tables(_labelled(answers, settings.min_confidence, summary), places)
-    finally:
-        labeller.process.close()
+    write_tables(_labelled(answers, settings.min_confidence, summary), places)
     summary.seconds = time.monotonic() - started
     if summary.blank:
         log.warning(

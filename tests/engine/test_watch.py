@@ -1,8 +1,11 @@
-"""Which errors say that another process is gone; real processes: `tests/integration/test_process_faults.py`."""
+"""What a process finds out of the others; real processes: `tests/integration/test_process_faults.py`."""
+
+from unittest.mock import Mock, call
 
 import pytest
 import torch
 
+from uda.engine.signals import Stop, stop_together
 from uda.engine.watch import lost_another
 
 GLOO = "[/src/third_party/gloo/gloo/transport/tcp/pair.cc:537] "
@@ -28,3 +31,11 @@ ADVICE = ". This is typically caused by a remote worker hanging or bugs in the a
 )
 def test_a_lost_process_is_told_from_a_fault_of_ours(error: RuntimeError, reason: str | None) -> None:
     assert lost_another(error) == reason
+
+
+def test_who_stops_with_the_others_watches_them_no_longer() -> None:
+    """A watch that saw them end would send a second signal, into the message of the first."""
+    process = Mock()
+    with pytest.raises(Stop, match="stopped by SIGTERM"):
+        stop_together(process, 15)
+    assert process.mock_calls == [call.wait(), call.stop_watching()]

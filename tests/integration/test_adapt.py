@@ -1,6 +1,7 @@
 """`uda.adapt` as a whole: texts in, an encoder out that training starts from; resumed, refused, spread."""
 
 import json
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import uda.adapt
 import uda.evaluate
 import uda.predict
 import uda.train
+from uda import cli
 from uda.checks import check_adapt
 from uda.config import compose, read_adapt
 from uda.engine import adaptation
@@ -318,6 +320,24 @@ def test_many_passes_are_warned_of(
 def command(overrides: list[str], folder: Path, *others: str) -> list[str]:
     settings = [*overrides, "train.precision=fp32", "train.checkpoint_every=5", f"hydra.run.dir={folder}", *others]
     return ["-m", "uda.adapt", *settings]
+
+
+@pytest.mark.slow
+def test_a_signal_during_the_last_checkpoint_ends_the_run(
+    overrides: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = adaptation._save
+
+    def stopped(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(*arguments)
+
+    monkeypatch.setattr(adaptation, "_save", stopped)
+    more = ["adapt.num_steps=3", "adapt.eval_every=null"]
+    with pytest.raises(cli.Interrupted, match="stopped by SIGTERM"):
+        run(overrides, tmp_path / "run", *more)
+    monkeypatch.undo()
+    run(overrides, tmp_path / "run", *more)
 
 
 @pytest.mark.slow

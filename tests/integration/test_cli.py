@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from uda import train
+from uda import cli, train
 from uda.config import config_dir
 from uda.overrides import taken_literally
 
@@ -166,20 +166,68 @@ def test_a_fault_of_ours_is_a_traceback_and_exit_code_1(tmp_path) -> None:
     assert "ZeroDivisionError: ours" in done.stderr
 
 
-def test_what_ended_a_command_is_told_whatever_a_launcher_sends_meanwhile(tmp_path) -> None:
+# A command whose job ends by END; BEFORE comes first.
+ENDING = """
+import atexit, os, signal, sys
+from uda import cli, errors, sweeps, train
+sys.argv[1:] = ['+experiment=imdb']
+outcomes, hook = sweeps.Sweep.outcomes, sys.excepthook
+def stop(): os.kill(os.getpid(), signal.SIGTERM)
+def job(cfg): END
+BEFORE
+cli.main('train', train.TrainConfig, job)
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "end", "code", "said"),
+    [
+        pytest.param(
+            "sweeps.Sweep.outcomes = lambda self: [stop(), outcomes(self)][1]",
+            "raise errors.UserError('another process is gone')",
+            *(2, "uda: another process is gone\n"),
+            id="before a message",
+        ),
+        pytest.param(
+            "sys.excepthook = lambda *error: [stop(), hook(*error)]",
+            "raise ZeroDivisionError('ours')",
+            *(1, "ZeroDivisionError: ours\n"),
+            id="before a traceback",
+        ),
+        pytest.param(
+            "atexit.register(stop)",
+            "raise errors.UserError('no')",
+            *(2, "uda: no\n"),
+            id="after a message",
+        ),
+        pytest.param("atexit.register(stop)", "return 0.5", 0, "", id="after the work"),
+    ],
+)
+def test_a_command_ends_as_it_would_whatever_a_launcher_sends_meanwhile(tmp_path, before, end, code, said) -> None:
     """As torchrun does where one process is lost: the others have found that out and are about to say so."""
-    script = (
-        "import os, signal, sys; sys.argv[1:] = ['+experiment=imdb']; from uda import cli, errors, sweeps, train\n"
-        "def job(cfg): raise errors.UserError('another process is gone')\n"
-        "outcomes = sweeps.Sweep.outcomes\n"
-        "sweeps.Sweep.outcomes = lambda self: [os.kill(os.getpid(), signal.SIGTERM), outcomes(self)][1]\n"
-        "cli.main('train', train.TrainConfig, job)"
-    )
     environment = {**os.environ, "PYTHONPATH": str(config_dir().parent)}
+    script = ENDING.replace("BEFORE", before).replace("END", end)
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
-    assert (done.returncode, done.stderr) == (2, "uda: another process is gone\n")
+    assert done.returncode == code, done.stderr
+    assert done.stderr.endswith(said)
+
+
+def test_a_signal_that_comes_while_python_takes_an_object_away_is_heeded() -> None:
+    """Python ignores what is raised there."""
+
+    class Gone:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def wait() -> None:
+        with cli.signals_interrupt("."):
+            Gone()
+            time.sleep(30)
+
+    with pytest.raises(cli.Interrupted, match=r"^stopped by SIGTERM\.$"):
+        wait()
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ training.Tracker._confusion = uda.finish.to_image = uda.finish.write_image = lam
 uda.finish.reliability_figure = lambda panels: None
 uda.finish.imsave = lambda path, pixels, format: path.touch()
 RANK = os.environ["RANK"]
-Process.close = lambda self: (self.accelerator.free_memory(), self.wait(), self.stop_watching())
+Process.close = lambda self: (self.accelerator.free_memory(), self.stop_watching(), self.wait())
 run_step, norm, step = training.run_step, training._clipped_norm, training.Tracker.step
 steps = []
 

@@ -37,13 +37,16 @@ LAUNCHERS = {
     "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
     "submitit_local": ["hydra/launcher=submitit_local"],
 }
-# Fails in the middle of the training at one temperature, until the file MENDED is there.
+# Fails in the middle of the training at one temperature, until the file MENDED is there; takes its time while SLOW is.
 FAULTY = """
+import time
 from pathlib import Path
 from uda.objectives.uda import UDA
 
 class Faulty(UDA):
     def pseudo_label(self, weak, index, context, labeled=None):
+        if Path("SLOW").exists():
+            time.sleep(0.1)
         if self.temperature == 0.3 and context.progress > 0.5 and not Path("MENDED").exists():
             raise ZeroDivisionError("out of luck\\nsecond line")
         return super().pseudo_label(weak, index, context, labeled)
@@ -293,24 +296,32 @@ def test_every_launcher_gives_each_job_its_own_state_and_lists_the_failed_one(qu
 def test_twelve_jobs_stopped_in_the_middle_repeat_no_finished_one(quick, tmp_path, zygote) -> None:
     """Killed, stopped by SIGINT, then left alone. What is finished stays as it is, to the byte and the nanosecond."""
     outputs, log = tmp_path / "outputs", tmp_path / "log"
-    length = ["train.num_steps=60", "train.checkpoint_every=10"]
+    length = ["train.num_steps=60", "train.checkpoint_every=10", "objective._target_=faulty.Faulty"]
     arguments = [*quick, *length, f"seed={','.join(map(str, range(12)))}"]
+
+    def wait_for_job(number: int) -> None:
+        """Until it has a checkpoint; it has then seconds to go."""
+        wait_until(process, lambda: len(finished(outputs)) == number - 1, log)
+        (tmp_path / "SLOW").touch()
+        wait_until(process, in_job(number), log)
 
     def in_job(number: int) -> Callable[[], bool]:
         """The job of this number, from 1, has a checkpoint, and all before it are finished."""
         return lambda: len({path.parent for path in outputs.glob("tiny/*/checkpoints/step-*")}) == number
 
     process = start(zygote, tmp_path, *arguments)
-    wait_until(process, in_job(4), log)
+    wait_for_job(4)
     process.kill()
     process.wait()
+    (tmp_path / "SLOW").unlink()
     first = finished(outputs)
     assert len(first) == 3
 
     process = start(zygote, tmp_path, *arguments)
-    wait_until(process, in_job(7), log)
+    wait_for_job(7)
     process.send_signal(signal.SIGINT)
     assert process.wait() == 130
+    (tmp_path / "SLOW").unlink()
     said = log.read_text()
     assert "Traceback" not in said
     assert said.count("finished before: ") == 3
@@ -350,28 +361,32 @@ def test_a_signal_to_the_sweep_alone_ends_the_processes_of_its_jobs(quick, tmp_p
 @pytest.mark.parametrize("name", ["joblib", "submitit_local"])
 def test_a_killed_process_of_a_job_is_one_message(quick, tmp_path, zygote, name) -> None:
     outputs, log = tmp_path / "outputs", tmp_path / "log"
-    arguments = [*quick, "train.num_steps=4000", "train.checkpoint_every=5", "seed=0", *LAUNCHERS[name]]
+    arguments = [*quick, "train.num_steps=4000", "train.checkpoint_every=5", "seed=0,1", *LAUNCHERS[name]]
     process = start(zygote, tmp_path, *arguments)
-    wait_until(process, lambda: any(outputs.glob("tiny/*/checkpoints/step-*")), log)
-    (folder,) = outputs.glob("tiny/*")
+    wait_until(process, lambda: len(list(outputs.glob("tiny/*/checkpoints"))) == 2, log)
+    (folder, _) = sorted(outputs.glob("tiny/*"))
     number = int(re.match(r"process (\d+) ", (folder / ".lock").read_text())[1])
+    started = descendants(process)
     os.kill(number, signal.SIGKILL)
     assert process.wait() == 1, log.read_text()
     message = "uda: hydra/launcher: expected each job to end with a result, found that a process was ended from outside"
     assert message in log.read_text()
     assert "Traceback" not in log.read_text()
+    assert not psutil.wait_procs(started, timeout=60)[1]  # the other job's ended too
 
 
 @pytest.mark.slow
 def test_a_job_that_submitit_puts_into_the_queue_again_goes_on_from_its_checkpoint(quick, tmp_path, zygote) -> None:
     """What Slurm does to a job before its time ends: here submitit's local executor starts it again."""
     outputs, log = tmp_path / "outputs", tmp_path / "log"
-    arguments = ["train.num_steps=300", "train.checkpoint_every=10", "seed=0"]
+    arguments = ["train.num_steps=60", "train.checkpoint_every=10", "seed=0", "objective._target_=faulty.Faulty"]
+    (tmp_path / "SLOW").touch()
     process = start(zygote, tmp_path, *quick, *arguments, *LAUNCHERS["submitit_local"])
     wait_until(process, lambda: any(outputs.glob("tiny/*/checkpoints/step-*")), log)
     (folder,) = outputs.glob("tiny/*")
     number = int(re.match(r"process (\d+) ", (folder / ".lock").read_text())[1])
     os.kill(number, signal.SIGUSR2)
+    (tmp_path / "SLOW").unlink()
     assert process.wait() == 0, log.read_text()
     assert len(finished(outputs)) == 1
     assert "resuming after step" in (folder / "train.log").read_text()

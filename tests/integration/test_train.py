@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import pandas as pd
@@ -148,8 +150,6 @@ def test_a_resumed_run_ends_with_the_weights_of_an_undisturbed_one(
 
 def _stop_after(number: int, original):
     """Tracker.step that sends this process SIGTERM when a step is completed."""
-    import os
-    import signal
 
     def step(self, completed, *rest):
         original(self, completed, *rest)
@@ -157,6 +157,25 @@ def _stop_after(number: int, original):
             os.kill(os.getpid(), signal.SIGTERM)
 
     return step
+
+
+def test_a_signal_during_the_last_checkpoint_ends_the_run(
+    tiny: list[str], tiny_run: uda.train.Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = training.save_progress
+
+    def stopped(*arguments) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        save(*arguments)
+
+    monkeypatch.setattr(training, "save_progress", stopped)
+    with pytest.raises(uda.cli.Interrupted, match="stopped by SIGTERM"):
+        run(tiny, tmp_path / "run")
+    assert (tmp_path / "run/checkpoints/step-20").is_dir()
+    monkeypatch.undo()
+    done = run(tiny, tmp_path / "run")
+    before, after = (load_file(result.run_dir / "model/model.safetensors") for result in (tiny_run, done))
+    assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_an_interrupted_run_is_not_resumed_with_another_config(

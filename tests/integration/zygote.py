@@ -137,6 +137,7 @@ def serve() -> None:
             use_environment(request["env"], request["cwd"])
             become(request["argv"])
             sys.exit(0)
+        codes.pop(pid, None)  # of an earlier command that had this id
         print(pid, flush=True)
 
 

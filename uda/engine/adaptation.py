@@ -31,7 +31,7 @@ from uda.engine.masked_lm import AtPlaces, summed_loss, unshared
 from uda.engine.optimizer import learning_rate_factor, make_optimizer
 from uda.engine.process import Process
 from uda.engine.settings import AdaptSettings, TrainSettings
-from uda.engine.signals import Stop, noted_signals
+from uda.engine.signals import noted_signals, stop_together
 from uda.engine.step import StepOutcome
 from uda.engine.tracking import Tracker, Work
 from uda.errors import UserError
@@ -132,9 +132,10 @@ def adapt(run: Adaptation) -> AdaptProgress:
                 tracker.flush()  # what is shown up to a checkpoint is never shown again
                 _save(run, progress, optimizer)
             if signal_number:
-                process.wait()
-                raise Stop(signal_number)
+                stop_together(process, signal_number)
         progress.seconds = time.monotonic() - started
+        if signal_number := process.highest(note.number):  # it came while the last checkpoint was written
+            stop_together(process, signal_number)
     return progress
 
 

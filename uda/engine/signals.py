@@ -5,6 +5,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from uda.engine.process import Process
 
 
 class Stop(Exception):
@@ -13,6 +17,13 @@ class Stop(Exception):
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
         self.exit_code = 128 + number
+
+
+def stop_together(process: "Process", number: int) -> NoReturn:
+    """End the training of all processes, each of which has written its part of a checkpoint."""
+    process.wait()
+    process.stop_watching()  # one that finds another gone would send itself a second signal
+    raise Stop(number)
 
 
 class SignalNote:

@@ -20,7 +20,7 @@ from uda.engine.process import Process
 from uda.engine.progress import Progress, restore_progress, save_progress
 from uda.engine.settings import TrainSettings
 from uda.engine.sharding import is_sharded, whole
-from uda.engine.signals import Stop, noted_signals
+from uda.engine.signals import noted_signals, stop_together
 from uda.engine.step import Models, StepOutcome, label_rows, run_step
 from uda.engine.tracking import SamplePair, Tracker, Work
 from uda.errors import UserError
@@ -140,13 +140,14 @@ def train(run: Training) -> Progress:
                 tracker.flush()  # what is shown up to a checkpoint is never shown again
                 save_progress(run, progress, optimizer, guard)
             if signal_number:
-                process.wait()
-                raise Stop(signal_number)
+                stop_together(process, signal_number)
         if not progress.evaluations:  # no step to take
             evaluate(run, progress, tracker)
         elif progress.last_probs is None:  # stopped after the last step
             progress.last_probs = _probs(run)
         progress.seconds = time.monotonic() - started
+        if signal_number := process.highest(note.number):  # it came while the last checkpoint was written
+            stop_together(process, signal_number)
     return progress
 
 
