@@ -59,7 +59,7 @@ def choose(
     log.info(
         "encoder %s, augmentation %s, objective %s: other options of model=, augment= and objective= replace them",
         settings.model.name_or_path,
-        str(settings.augment["_target_"]).rsplit(".", 1)[-1],
+        str(settings.augment["_target_"]).rsplit(".", 1)[-1] if objective.sees_augmented else "none",
         type(objective).__name__,
     )
     choose_length(settings, resolved, split, tokenizer, positions, device)

@@ -1,15 +1,17 @@
 """What every command shares: Hydra's main, exit codes, one message for a user's mistake, logging."""
 
+import atexit
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -25,6 +27,7 @@ from uda.sweeps import Outcome, Sweep
 
 log = logging.getLogger("uda")
 
+_Handler = Callable[[int, FrameType | None], Any] | int | None
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _AGAIN_SECONDS = 0.02  # after which a signal is sent again whose exception Python has ignored
 
@@ -52,14 +55,23 @@ def main(command: str, schema: type, job: Callable[[DictConfig], float | None]) 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # exceptions reach us as they are
     register(command)
     log_to_stderr()
+    handlers = {number: signal.getsignal(number) for number in _SIGNALS}
     try:
         code, message = _outcome(command, schema, job)
-    except SystemExit as end:  # Hydra's own
-        code, message = end.code if isinstance(end.code, int) else int(end.code is not None), ""
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        message = end.code if isinstance(end.code, str) else ""
     except Exception:  # told here, since signals are ignored until it is
         sys.excepthook(*sys.exc_info())
         code, message = 1, ""
-    _end(message, code)
+    if message:
+        print(f"uda{f', process {rank()}' if rank() else ''}: {message}", file=sys.stderr)
+    if threading.current_thread() is threading.main_thread():
+        _set_signals(handlers)
+        # It takes Python a second to take everything apart, when all is said and done.
+        atexit.register(_set_signals, dict.fromkeys(_SIGNALS, signal.SIG_IGN))
+    if code:
+        sys.exit(code)
 
 
 def _outcome(command: str, schema: type, job: Callable[[DictConfig], float | None]) -> tuple[int, str]:
@@ -159,34 +171,26 @@ def signals_interrupt(outcome: str = "", afterwards: signal.Handlers | None = No
         else:
             hook(ignored)
 
-    previous = {number: signal.signal(number, handle) for number in _SIGNALS}
-    hook, sys.unraisablehook = sys.unraisablehook, again
+    previous = {number: signal.getsignal(number) for number in _SIGNALS}
+    hook = sys.unraisablehook
     try:
+        sys.unraisablehook = again
+        _set_signals(dict.fromkeys(_SIGNALS, handle))
         yield
     finally:
         sys.unraisablehook = hook
-        for number in _SIGNALS:
-            signal.signal(number, previous[number] if afterwards is None else afterwards)
+        _set_signals(previous if afterwards is None else dict.fromkeys(_SIGNALS, afterwards))
+
+
+def _set_signals(handlers: Mapping[signal.Signals, _Handler]) -> None:
+    for number, handler in handlers.items():
+        if handler is not None:  # one that is not Python's stays
+            signal.signal(number, handler)
 
 
 def rank() -> int:
     """The number of this process among those that a launcher started, from 0; 0 where there is none."""
     return int(os.environ.get("RANK", "0"))
-
-
-def _end(message: str, code: int) -> None:
-    """Say it and end. From here on a signal ends the process at once, with the same code: all is said and done, and it
-    takes Python a second to take everything apart.
-    """
-    if message:
-        print(f"uda{f', process {rank()}' if rank() else ''}: {message}", file=sys.stderr)
-    if threading.current_thread() is threading.main_thread():
-        with suppress(OSError):  # a pipe that nobody reads any more
-            sys.stdout.flush()
-        for number in _SIGNALS:
-            signal.signal(number, lambda number, frame: os._exit(code))
-    if code:
-        sys.exit(code)
 
 
 def log_to_stderr() -> None:

@@ -54,8 +54,10 @@ def put_in_place(path: Path, aside: Path, write: Callable[[Path], object]) -> No
             raise unwritable(path, error) from error
         raise
     finally:
-        if path.exists():  # else a second signal came before what was there is back
+        if path.exists():
             _delete(gone)
+        elif gone.exists():  # a second signal came before it was back
+            gone.rename(path)
 
 
 def remove(path: Path) -> None:

@@ -12,7 +12,7 @@ _INSTALL = (
 )
 
 
-def package_path(distribution: str, path: str, sha256: dict[str, str], advice: str) -> Path:
+def package_path(distribution: str, path: str, sha256: dict[str, str], advice: str = "Correct the path.") -> Path:
     """The file or folder `path` of an installed distribution, its content checked.
 
     sha256: file names, relative to the distribution's root, and the SHA-256 that each must have. advice: what to do

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from uda import cli
 from uda.files import unwritable
 from uda.launches import losses_told
+from uda.run_directory import has_checkpoint
 
 if TYPE_CHECKING:
     from uda.engine.process import Process
@@ -37,9 +38,9 @@ def ends_told(folder: Path) -> Iterator[None]:
     try:
         yield
     except Stop as stop:
-        raise cli.Interrupted(
-            f"{stop}; the same command goes on from the checkpoint in {folder / 'checkpoints'}", stop.exit_code
-        ) from None
+        checkpoints = folder / "checkpoints"
+        what_next = f"goes on from the checkpoint in {checkpoints}" if has_checkpoint(folder) else "starts anew"
+        raise cli.Interrupted(f"{stop}; the same command {what_next}", stop.exit_code) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise unwritable(folder, error) from error

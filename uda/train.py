@@ -65,6 +65,10 @@ def run(cfg: DictConfig) -> Result:
         return stored
     if objective.sees_augmented:
         instances.build_augmenter(settings.augment, lowercase=True)
+    else:
+        for override in config.job_overrides():
+            if override.lstrip("+").startswith("augment."):
+                log.warning("%s has no effect: %s looks at no augmented text", override, type(objective).__name__)
     from uda import build
 
     started = time.monotonic()

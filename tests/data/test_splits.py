@@ -558,7 +558,7 @@ def test_class_whose_rows_all_leak(refusal) -> None:
     rows = reviews(4)
     assert refusal(rows, test=rows[rows.label == "pos"]) == (
         "Expected labelled rows of every class, found none of ['pos']. Left out were 2 labelled rows that stand in "
-        "test. Add others, or take these out of there."
+        "test. Add others, take these out of there, or correct data.label_names."
     )
 
 

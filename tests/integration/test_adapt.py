@@ -338,6 +338,7 @@ def test_a_signal_during_the_last_checkpoint_ends_the_run(
         run(overrides, tmp_path / "run", *more)
     monkeypatch.undo()
     run(overrides, tmp_path / "run", *more)
+    assert "resuming after step 3" in (tmp_path / "run/adapt.log").read_text()
 
 
 @pytest.mark.slow

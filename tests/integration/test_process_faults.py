@@ -134,8 +134,8 @@ def test_any_fault_ends_all_processes_and_leaves_no_trace(
     ranks[1].suspend()
     assert started.ended(ranks, TIMEOUT + LAUNCHER + SLACK) == [0, 1]
     assert started.launcher.wait(SLACK) == 1
-    messages = (r"process 1 has given no sign for \d+ s", "^uda: another process is gone", "^uda: stopped by SIGTERM")
-    assert re.search("|".join(messages), started.text(), re.MULTILINE)
+    messages = r"process 1 has given no sign for \d+ s|^uda: another process is gone"
+    assert re.search(messages, started.text(), re.MULTILINE)
 
     started, ranks = start()
     before = max(steps(folder))

@@ -371,15 +371,22 @@ def test_with_test_rows_of_their_own_no_share_is_needed(tiny: list[str], tmp_pat
 
 @pytest.mark.parametrize("objective", ["supervised", "pseudo_label"])
 def test_augmentation_that_is_not_looked_at_is_not_asked_for(
-    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str
+    tiny: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    objective: str,
 ) -> None:
-    """Not even its packages and models are."""
+    """Not even its packages and models are; and whoever sets it is told."""
+    monkeypatch.setattr("uda.config.job_overrides", lambda: ["augment=back_translation", "augment.temperature=1"])
     monkeypatch.setattr("uda.augmentation.back_translation.find_spec", lambda name: None)
     ours = [override for override in tiny if not override.startswith("objective.")]
     short = ["augment=back_translation", "train.num_steps=2", "train.calibration=none", "train.eval_every=null"]
     result = run([*ours, *short, f"objective={objective}"], tmp_path / "run")
     card = (result.run_dir / "model/README.md").read_text()
     assert "augmented by" not in card
+    warnings = [line for line in caplog.messages if "has no effect" in line]
+    assert [line.partition(" has no effect")[0] for line in warnings] == ["augment.temperature=1"]
     with pytest.raises(UserError, match=r"augment\.engine: expected the packages"):
         run([*tiny, *short], tmp_path / "other")
 

@@ -245,7 +245,9 @@ def _labeled_rows(
         gone = [f"{count} {what}" for what, count in dropped.items() if count and what.startswith("labelled rows that")]
         advice = "Add some, or correct data.label_names."
         if gone:
-            advice = f"Left out were {' and '.join(gone)}. Add others, or take these out of there."
+            advice = (
+                f"Left out were {' and '.join(gone)}. Add others, take these out of there, or correct data.label_names."
+            )
         raise UserError(f"Expected labelled rows of every class, found none of {missing}. {advice}")
     return pool
 
