@@ -14,7 +14,7 @@ import uda.evaluate
 import uda.predict
 import uda.train
 from uda import run_directory
-from uda.config import compose
+from uda.config import compose, config_dir
 from uda.errors import UserError
 from uda.packages import package_path
 
@@ -264,3 +264,15 @@ def test_null_asks_for_the_choice_that_was_made_and_a_number_for_itself(chosen: 
         run_directory.refuse_other_config(
             folder / "run", resolved(compose("train", [*overrides, "train.num_steps=99"]))
         )
+
+
+def test_the_files_of_the_page_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What docs/own-data.md has in Python, block after block."""
+    monkeypatch.chdir(tmp_path)
+    page = (config_dir().parent / "docs/own-data.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names: dict[str, object] = {}
+    for block, rows in zip(blocks, ((50, 7480, 1000), (90, 5210, 1000)), strict=True):
+        exec(block, names)
+        made = [len(pd.read_csv(f"{role}.csv")) for role in ("labeled", "unlabeled", "test")]
+        assert tuple(made) == rows
