@@ -47,8 +47,6 @@ def put_in_place(path: Path, aside: Path, write: Callable[[Path], object]) -> No
         aside.rename(path)
         sync(path.parent)
     except BaseException as error:
-        if gone.exists() and not path.exists():
-            gone.rename(path)
         _delete(aside)
         if isinstance(error, OSError | SafetensorError):
             raise unwritable(path, error) from error
@@ -56,7 +54,7 @@ def put_in_place(path: Path, aside: Path, write: Callable[[Path], object]) -> No
     finally:
         if path.exists():
             _delete(gone)
-        elif gone.exists():  # a second signal came before it was back
+        elif gone.exists():
             gone.rename(path)
 
 
