@@ -2,7 +2,7 @@
 
     python scripts/compare_objectives.py                          # all parts, one run after another: many hours
     python scripts/compare_objectives.py imdb --jobs 2            # one part, two runs at a time, one thread each
-    python scripts/compare_objectives.py --tables >docs/objectives.md    # the tables of what is there
+    python scripts/compare_objectives.py --tables >docs/results.md    # the tables of what is there
 
 Each run's scores are added to docs/results/objectives.json when it ends, and what is there is not repeated, so the
 comparison can be stopped, and go on elsewhere. Every run of a part has the same encoder, the same draws of labels, the
@@ -52,19 +52,34 @@ BASELINES = [
 
 Runs = dict[str, list[str]]
 
-_HEAD = """# Objectives compared
+_FLOOR = "logistic regression + descriptions"
+_WHY = {  # what a run's name begins with: why it failed
+    "pseudo_label": (
+        "a weak start's sure answers are mostly of one class, nothing evens them out, and it learns them; "
+        "steps on labelled rows first and a slow teacher mend it (`+ start`)"
+    ),
+    "self-training, ten rounds": "each round adds the surest texts whatever their class, so few classes take them all",
+    "self-training, above": "no text is above 0.75, so none is added: it is logistic regression",
+    "SetFit": "without the descriptions its pairs teach the encoder no more than the frozen one has",
+    "supervised, ": "the masked language model's task takes away what the descriptions start from",
+}
+
+_HEAD = """# Results: objectives compared
 
 Accuracy in per cent, mean ± sample standard deviation over draws of the labelled rows (how many, where some are
-missing), on the test rows of the two embedded experiments. Measured on: {machines}. On a GPU a repeated run differs by
-about 0.1 to 0.3 points; seconds are of runs that shared the machine with others. "+ start": with steps on labelled rows
-alone first, and a slow teacher. Differences are over the draws that both runs have, from three on with their paired t
-interval; of runs by number of labels, to the default with as many. Choices made by these tables are made on test rows,
-so the best row's figure is optimistic. Logistic regression, self-training (both scikit-learn's, on embeddings of the
-frozen encoder) and SetFit are what one would pick instead, on the same draws, by `python scripts/compare_baselines.py`;
-they read 256 tokens from a text's start, the others the experiment's 128 (of imdb those at its end), as do the rows
-that say so. Written by
+missing), on the test rows of the two embedded experiments. On a GPU a repeated run differs by about 0.1 to 0.3 points.
+Seconds are means of runs that shared the machine with others, up to 18 on a GPU. Measured on:
+{machines}.
 
-    python scripts/compare_objectives.py --tables >docs/objectives.md
+"+ start": with steps on labelled rows alone first, and a slow teacher. Differences are over the draws that both runs
+have, from three on with their paired t interval; of runs by number of labels, to the default with as many. Choices made
+by these tables are made on test rows, so the best row's figure is optimistic. Logistic regression, self-training (both
+scikit-learn's, on embeddings of the frozen encoder) and SetFit are what one would pick instead, on the same draws, by
+`python scripts/compare_baselines.py`; they read 256 tokens from a text's start, the others the experiment's 128 (of
+imdb those at its end), as do the rows that say so. What follows from it all: `docs/choosing.md`; other measurements of
+the embedded experiment: `docs/imdb.md`. Written by
+
+    python scripts/compare_objectives.py --tables >docs/results.md
 
 from `docs/results/objectives.json`; the same command without `--tables` goes on where the runs were stopped."""
 _TITLES = {
@@ -216,7 +231,7 @@ def paired_difference(values: list[float | None], others: list[float | None]) ->
 
 
 def rows_of(part: str, seeds: list[int], results: Results) -> dict[str, list[Any]]:
-    """A row a run: accuracy (mean, spread, the worst draw), macro-F1, difference to the baseline, seconds and where."""
+    """A row a run: accuracy (mean, spread, the worst draw), macro-F1, difference to the baseline, seconds."""
     experiment, runs = PARTS[part]
     own = DEFAULTS[experiment]
     known = {own: _objectives(experiment)[own], **runs}
@@ -230,16 +245,44 @@ def rows_of(part: str, seeds: list[int], results: Results) -> dict[str, list[Any
         # Of runs by label count, the default with as many labels.
         baseline = f"{own}, {name.partition(', ')[2]}" if part.endswith("-labels") and ", " in name else own
         reference = results.scores(jobs_named(experiment, baseline, known[baseline], seeds))
-        others = (results.scores(jobs, score) for score in ("macro_f1", "seconds", "machine"))
-        macro_f1, seconds, machines = ([value for value in found if value is not None] for found in others)
+        macro_f1 = [value for value in results.scores(jobs, "macro_f1") if value is not None]
         rows[name] = [
             mean_and_spread(values),
             f"{100 * min(there):.2f}",
             f"{100 * np.mean(macro_f1):.2f}",
             paired_difference(values, reference) if name != baseline else "",
-            f"{np.mean(seconds):.0f}",
-            " and ".join(sorted({"CPU" if " x " in str(machine) else "GPU" for machine in machines})),
+            *_seconds(results, jobs),
         ]
+    return rows
+
+
+def _seconds(results: Results, jobs: list[Job]) -> tuple[str, str]:
+    """The mean seconds of the runs on CPUs, and of those on GPUs; empty where there was none."""
+    found: dict[bool, list[float]] = {True: [], False: []}
+    for seconds, where in zip(results.scores(jobs, "seconds"), results.scores(jobs, "machine"), strict=True):
+        if seconds is not None:
+            found[" x " in where].append(seconds)
+    on_cpus, on_gpus = (f"{np.mean(found[kind]):.0f}" if found[kind] else "" for kind in (True, False))
+    return on_cpus, on_gpus
+
+
+def failures(seeds: list[int], results: Results) -> dict[str, list[Any]]:
+    """Runs of which a draw ended below logistic regression on the frozen encoder: how many draws, the worst, and why.
+
+    That regression has the label descriptions too, as every objective has.
+    """
+    rows = {}
+    for part, (experiment, runs) in PARTS.items():
+        if part.endswith("-labels"):
+            continue
+        floor = results.scores(jobs_named(experiment, _FLOOR, [], seeds))
+        baselines = {name: [] for name in BASELINES if not name.startswith("logistic")} if part == experiment else {}
+        for name, overrides in {**runs, **baselines}.items():
+            values = results.scores(jobs_named(experiment, name, overrides, seeds))
+            pairs = [(mine, least) for mine, least in zip(values, floor, strict=True) if None not in (mine, least)]
+            if below := [mine for mine, least in pairs if mine < least]:
+                why = next((why for start, why in _WHY.items() if name.startswith(start)), "")
+                rows[f"{experiment}: {name}"] = [f"{len(below)} of {len(pairs)}", f"{100 * min(below):.2f}", why]
     return rows
 
 
@@ -260,7 +303,7 @@ def main() -> None:
     for part in parts:
         rows = rows_of(part, options.seeds, results)
         baseline = f"points against {DEFAULTS[PARTS[part][0]]} (95 %)"
-        columns = ["accuracy", "worst draw", "macro-F1", baseline, "seconds", "on"]
+        columns = ["accuracy", "worst draw", "macro-F1", baseline, "seconds, CPU", "seconds, GPU"]
         image = IMAGES / f"{part}.png"
         plotted = part.endswith("-labels") and plot_labels(PARTS[part][0], options.seeds, results, image)
         if part.endswith("-labels") and not plotted:  # what is there stands above
@@ -268,6 +311,8 @@ def main() -> None:
         print(f"\n## {_TITLES.get(part, part)}\n\n{table(rows, columns) if rows else 'No run yet.'}")
         if plotted:
             print(f"\n![Test error over the number of labels](images/{image.name})")
+    print(f"\n## What failed\n\nWorse than `{_FLOOR}` on the same draw, so worse than not training the encoder.\n")
+    print(table(failures(options.seeds, results), ["draws", "worst", "why"], num_words=1))
 
 
 if __name__ == "__main__":

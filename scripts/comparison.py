@@ -139,9 +139,10 @@ def _as_completed(
             yield running.pop(run), run
 
 
-def table(rows: dict[str, list[Any]], columns: list[str]) -> str:
-    """Markdown: a row for each name."""
-    lines = [f"| {' | '.join(['run', *columns])} |", f"| --- |{' ---: |' * len(columns)}"]
+def table(rows: dict[str, list[Any]], columns: list[str], num_words: int = 0) -> str:
+    """Markdown: a row for each name. num_words: so many of the last columns hold words, not numbers."""
+    kinds = [*[" ---: |"] * (len(columns) - num_words), *[" --- |"] * num_words]
+    lines = [f"| {' | '.join(['run', *columns])} |", f"| --- |{''.join(kinds)}"]
     return "\n".join([*lines, *(f"| {name} | {' | '.join(map(str, cells))} |" for name, cells in rows.items())])
 
 

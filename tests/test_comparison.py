@@ -86,10 +86,10 @@ def test_names_of_no_run_are_refused(comparison: ModuleType, capsys: pytest.Capt
 
 
 def test_the_tables_are_those_of_the_results(objectives: ModuleType) -> None:
-    """`docs/objectives.md` was written after the last run."""
+    """`docs/results.md` was written after the last run."""
     root = config_dir().parent
     results = objectives.Results(root / objectives.RESULTS)
-    page = (root / "docs/objectives.md").read_text()
+    page = (root / "docs/results.md").read_text()
     for part in objectives.PARTS:
         rows = objectives.rows_of(part, [0, 1, 2, 3, 4], results)
         for name, cells in rows.items():
@@ -151,3 +151,49 @@ def test_runs_by_label_count_are_compared_at_the_same_count(
 def test_each_run_of_the_comparisons_has_a_name_of_its_own(objectives: ModuleType) -> None:
     jobs = {job for part in objectives.PARTS for job in objectives.jobs_of(part, [0], [])}
     assert len({job.key for job in jobs}) == len(jobs)
+
+
+def added(objectives: ModuleType, results: object, name: str, accuracies: list[float], part: str = "imdb") -> None:
+    """Scores of a run, one a seed."""
+    overrides = {**objectives.PARTS[part][1], **{name: [] for name in objectives.BASELINES}}[name]
+    experiment = objectives.PARTS[part][0]
+    for job, accuracy in zip(objectives.jobs_named(experiment, name, overrides, range(9)), accuracies, strict=False):
+        results.add("runs", job.key, {"overrides": job.all_overrides, "accuracy": accuracy})  # type: ignore[attr-defined]
+
+
+def test_what_is_below_the_frozen_encoder_on_a_draw_failed(
+    comparison: ModuleType, objectives: ModuleType, tmp_path: Path
+) -> None:
+    results = comparison.Results(tmp_path / "results.json")
+    added(objectives, results, "logistic regression + descriptions", [0.7, 0.6, 0.8])
+    added(objectives, results, "logistic regression", [0.5])  # the same without descriptions is no failure
+    added(objectives, results, "pseudo_label", [0.55, 0.61, 0.79, 0.1])  # the last draw has nothing to compare with
+    added(objectives, results, "softmatch", [0.7, 0.6, 0.8])
+    added(objectives, results, "SetFit", [0.65])
+    rows = objectives.failures([0, 1, 2, 3, 4], results)
+    assert [(name, *cells[:2]) for name, cells in rows.items()] == [
+        ("imdb: pseudo_label", "2 of 3", "55.00"),
+        ("imdb: SetFit", "1 of 1", "65.00"),
+    ]
+    assert "mostly of one class" in rows["imdb: pseudo_label"][2]
+
+
+def test_every_failure_of_the_results_is_explained(objectives: ModuleType) -> None:
+    results = objectives.Results(config_dir().parent / objectives.RESULTS)
+    rows = objectives.failures([0, 1, 2, 3, 4], results)
+    assert rows
+    assert [name for name, cells in rows.items() if not cells[2]] == []
+
+
+def test_seconds_of_cpus_and_of_gpus_stand_apart(
+    comparison: ModuleType, objectives: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CPU runs of 100 and 300 s have the mean 200; the one on a GPU took 30."""
+    results = comparison.Results(tmp_path / "results.json")
+    jobs = objectives.jobs_of("imdb", [0, 1, 2, 3], ["uda"])
+    for job, seconds, machine in zip(jobs, (100, 300, 30), ("2 x One", "4 x Other", "NVIDIA X"), strict=False):
+        monkeypatch.setattr(comparison, "machine", lambda machine=machine: machine)
+        scores = {"accuracy": 0.8, "macro_f1": 0.8, "seconds": seconds}
+        results.add("runs", job.key, {"overrides": job.all_overrides, **scores})
+    assert objectives.rows_of("imdb", [0, 1, 2, 3], results)["uda"][-2:] == ["200", "30"]
+    assert objectives.rows_of("imdb", [2, 3], results)["uda"][-2:] == ["", "30"]

@@ -17,7 +17,7 @@ def setfit(draw: Draw, described: bool, seed: int, folder: Path, sampling: str) 
     out pairs of two.
     """
     texts, labels = draw.examples(described)
-    model = SetFitModel.from_pretrained(draw.encoder, labels=draw.label_names, device="cpu")
+    model = SetFitModel.from_pretrained(draw.encoder, labels=draw.label_names)
     arguments = TrainingArguments(
         output_dir=str(folder), seed=seed, sampling_strategy=sampling, save_strategy="no", report_to="none"
     )

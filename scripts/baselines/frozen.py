@@ -35,7 +35,7 @@ class Embeddings:
         if missing:
             from sentence_transformers import SentenceTransformer  # a requirement of the baselines alone
 
-            model = SentenceTransformer(self._encoder, device="cpu")
+            model = SentenceTransformer(self._encoder)
             if self._last is not None:
                 model.max_seq_length, model.tokenizer.truncation_side = self._last, "left"
             for start in range(0, len(missing), _SAVE_EVERY):
