@@ -230,10 +230,15 @@ def paired_difference(values: list[float | None], others: list[float | None]) ->
     return f"{differences.mean():+.2f} ({differences.mean() - half:+.2f} to {differences.mean() + half:+.2f})"
 
 
+def baseline_of(part: str) -> str:
+    """The run that those of a part are compared with: the experiment's default, for changes to UDA what they change."""
+    return (UDA if part.endswith("-ideas") else DEFAULTS)[PARTS[part][0]]
+
+
 def rows_of(part: str, seeds: list[int], results: Results) -> dict[str, list[Any]]:
     """A row a run: accuracy (mean, spread, the worst draw), macro-F1, difference to the baseline, seconds."""
     experiment, runs = PARTS[part]
-    own = DEFAULTS[experiment]
+    own = baseline_of(part)
     known = {own: _objectives(experiment)[own], **runs}
     rows = {}
     for name, overrides in {**runs, **({key: [] for key in BASELINES} if part == experiment else {})}.items():
@@ -302,7 +307,7 @@ def main() -> None:
     print(_HEAD.format(machines=", ".join(sorted({run["machine"] for run in results.found["runs"].values()}))))
     for part in parts:
         rows = rows_of(part, options.seeds, results)
-        baseline = f"points against {DEFAULTS[PARTS[part][0]]} (95 %)"
+        baseline = f"points against {baseline_of(part)} (95 %)"
         columns = ["accuracy", "worst draw", "macro-F1", baseline, "seconds, CPU", "seconds, GPU"]
         image = IMAGES / f"{part}.png"
         plotted = part.endswith("-labels") and plot_labels(PARTS[part][0], options.seeds, results, image)
