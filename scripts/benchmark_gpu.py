@@ -57,11 +57,13 @@ def measure(overrides: list[str], num_steps: int, config: BertConfig) -> dict[st
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of uda.train, after the recipe's")
-    parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--steps", type=int, default=30, help="a multiple of 3")
     parser.add_argument("--limit-gb", type=float, help="GiB of the GPU that may be taken")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("expected a GPU, found none")
+    if options.steps < 3 or options.steps % 3:
+        parser.error(f"--steps: expected a multiple of 3, found {options.steps}")
     if options.limit_gb:
         whole = torch.cuda.get_device_properties(0).total_memory / 2**30
         torch.cuda.set_per_process_memory_fraction(options.limit_gb / whole)

@@ -26,9 +26,9 @@ def probabilities(name: str, draw: Any, seed: int, folder: Path) -> tuple[np.nda
     """The probabilities [N, K] of the test texts, and the seconds of training and answering, embedding included."""
     from baselines import contrastive, frozen
 
-    last = 128 if "last 128 tokens" in name else None
-    stored = folder / f"embeddings{'' if last is None else f'-last-{last}'}.npz"
-    embeddings = frozen.Embeddings(draw.encoder, stored, last)
+    window = draw.window if "128 tokens" in name else None
+    stored = folder / f"embeddings{'' if window is None else '-'.join(['', *map(str, window)])}.npz"
+    embeddings = frozen.Embeddings(draw.encoder, stored, window)
     described = name.endswith(" + descriptions")
     method = name.removesuffix(" + descriptions")
     if method.startswith("SetFit"):

@@ -13,6 +13,7 @@ does not define it: steps on labelled rows alone, and a slow teacher.
 """
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -41,7 +42,7 @@ BASELINES = [
     f"{name}{described}"
     for name in (
         "logistic regression",
-        "logistic regression, last 128 tokens",
+        "logistic regression, 128 tokens",
         "self-training, above 0.75",
         "self-training, ten rounds of 5 %",
         "SetFit",
@@ -53,21 +54,22 @@ BASELINES = [
 Runs = dict[str, list[str]]
 
 _FLOOR = "logistic regression + descriptions"
-_WHY = {  # what a run's name begins with: why it failed
+_WHY = {  # a run's name, as a pattern: why it failed
     "pseudo_label": (
         "a weak start's sure answers are mostly of one class, nothing evens them out, and it learns them; "
         "steps on labelled rows first and a slow teacher mend it (`+ start`)"
     ),
-    "self-training, ten rounds": "each round adds the surest texts whatever their class, so few classes take them all",
-    "self-training, above": "no text is above 0.75, so none is added: it is logistic regression",
-    "SetFit": "without the descriptions its pairs teach the encoder no more than the frozen one has",
-    "supervised, ": "the masked language model's task takes away what the descriptions start from",
+    "self-training, ten rounds.*": "each round adds the surest texts of any class, so few classes take them all",
+    "self-training, above.*": "no text is above 0.75, so none is added: it is logistic regression",
+    "SetFit(, undersampling)?": "without the descriptions its pairs teach little that the frozen encoder has not",
+    "supervised, .* of adaptation": "the masked language model's task takes away what the descriptions start from",
 }
 
 _HEAD = """# Results: objectives compared
 
 Accuracy in per cent, mean ± sample standard deviation over draws of the labelled rows (how many, where some are
-missing), on the test rows of the two embedded experiments. On a GPU a repeated run differs by about 0.1 to 0.3 points.
+missing), on the test rows of the two embedded experiments. On a GPU a repeated run differs by about 0.1 to 0.3 points;
+of one draw of `imdb`'s default, different machines' runs by up to 0.8.
 Seconds are means of runs that shared the machine with others, up to 18 on a GPU. Measured on:
 {machines}.
 
@@ -75,9 +77,9 @@ Seconds are means of runs that shared the machine with others, up to 18 on a GPU
 have, from three on with their paired t interval; of runs by number of labels, to the default with as many. Choices made
 by these tables are made on test rows, so the best row's figure is optimistic. Logistic regression, self-training (both
 scikit-learn's, on embeddings of the frozen encoder) and SetFit are what one would pick instead, on the same draws, by
-`python scripts/compare_baselines.py`; they read 256 tokens from a text's start, the others the experiment's 128 (of
-imdb those at its end), as do the rows that say so. What follows from it all: `docs/choosing.md`; other measurements of
-the embedded experiment: `docs/imdb.md`. Written by
+`python scripts/compare_baselines.py`; they read 256 tokens from a text's start. The others, and the rows that say so,
+read the experiment's 128: of reviews those at the end, of posts those at the start. What follows from it all:
+`docs/choosing.md`; other measurements of IMDb: `docs/imdb.md`. Written by
 
     python scripts/compare_objectives.py --tables >docs/results.md
 
@@ -124,7 +126,7 @@ def _ideas(experiment: str) -> Runs:
 def _adapted() -> Runs:
     runs = _objectives("imdb")
     return {
-        DEFAULTS["imdb"]: runs[DEFAULTS["imdb"]],
+        **{name: runs[name] for name in ("supervised", DEFAULTS["imdb"])},
         **{
             f"{name}, {steps} steps of adaptation": [*runs[name], f"model.name_or_path={ADAPTED}/{steps}/model"]
             for steps in _ADAPTED_STEPS
@@ -271,14 +273,15 @@ def _seconds(results: Results, jobs: list[Job]) -> tuple[str, str]:
     return on_cpus, on_gpus
 
 
-def failures(seeds: list[int], results: Results) -> dict[str, list[Any]]:
+def failures(parts: Iterable[str], seeds: list[int], results: Results) -> dict[str, list[Any]]:
     """Runs of which a draw ended below logistic regression on the frozen encoder: how many draws, the worst, and why.
 
     That regression has the label descriptions too, as every objective has.
     """
     rows = {}
-    for part, (experiment, runs) in PARTS.items():
-        if part.endswith("-labels"):
+    for part in parts:
+        experiment, runs = PARTS[part]
+        if part.endswith("-labels"):  # fewer labels than that regression has
             continue
         floor = results.scores(jobs_named(experiment, _FLOOR, [], seeds))
         baselines = {name: [] for name in BASELINES if not name.startswith("logistic")} if part == experiment else {}
@@ -286,7 +289,7 @@ def failures(seeds: list[int], results: Results) -> dict[str, list[Any]]:
             values = results.scores(jobs_named(experiment, name, overrides, seeds))
             pairs = [(mine, least) for mine, least in zip(values, floor, strict=True) if None not in (mine, least)]
             if below := [mine for mine, least in pairs if mine < least]:
-                why = next((why for start, why in _WHY.items() if name.startswith(start)), "")
+                why = next((why for pattern, why in _WHY.items() if re.fullmatch(pattern, name)), "")
                 rows[f"{experiment}: {name}"] = [f"{len(below)} of {len(pairs)}", f"{100 * min(below):.2f}", why]
     return rows
 
@@ -316,8 +319,9 @@ def main() -> None:
         print(f"\n## {_TITLES.get(part, part)}\n\n{table(rows, columns) if rows else 'No run yet.'}")
         if plotted:
             print(f"\n![Test error over the number of labels](images/{image.name})")
-    print(f"\n## What failed\n\nWorse than `{_FLOOR}` on the same draw, so worse than not training the encoder.\n")
-    print(table(failures(options.seeds, results), ["draws", "worst", "why"], num_words=1))
+    if failed := failures(parts, options.seeds, results):
+        print(f"\n## What failed\n\nWorse than `{_FLOOR}` on the same draw, so worse than not training the encoder.\n")
+        print(table(failed, ["draws", "worst", "why"], num_words=1))
 
 
 if __name__ == "__main__":

@@ -28,7 +28,9 @@ class Planted:
 def planted(rows: ModuleType, unlabeled: list[str]) -> object:
     """Two classes, of which one row each is labelled, at 40 and 90 degrees; the description of class 0 is at 0."""
     test = ["0", "40", "60", "90"]
-    return rows.Draw(["a", "b"], ["40", "90"], np.array([0, 1]), ["0"], np.array([0]), unlabeled, test, [], "")
+    return rows.Draw(
+        ["a", "b"], ["40", "90"], np.array([0, 1]), ["0"], np.array([0]), unlabeled, test, [], "", (8, "left")
+    )
 
 
 def test_a_draw_is_that_of_training(rows: ModuleType, tiny: list[str]) -> None:
@@ -45,6 +47,8 @@ def test_a_draw_is_that_of_training(rows: ModuleType, tiny: list[str]) -> None:
     assert draw.examples(True)[0][8:] == ["awful bad film", "great good film"]
     assert draw.examples(True)[1][8:].tolist() == [0, 1]
     assert len(draw.examples(False)[0]) == 8
+    assert draw.window == (24, "right")
+    assert rows.draw_of([*overrides, "data.truncation=tail", "data.max_length=16"]).window == (16, "left")
 
 
 def test_descriptions_are_examples_of_their_class(rows: ModuleType, frozen: ModuleType) -> None:

@@ -170,17 +170,18 @@ def test_what_is_below_the_frozen_encoder_on_a_draw_failed(
     added(objectives, results, "pseudo_label", [0.55, 0.61, 0.79, 0.1])  # the last draw has nothing to compare with
     added(objectives, results, "softmatch", [0.7, 0.6, 0.8])
     added(objectives, results, "SetFit", [0.65])
-    rows = objectives.failures([0, 1, 2, 3, 4], results)
+    rows = objectives.failures(objectives.PARTS, [0, 1, 2, 3, 4], results)
     assert [(name, *cells[:2]) for name, cells in rows.items()] == [
         ("imdb: pseudo_label", "2 of 3", "55.00"),
         ("imdb: SetFit", "1 of 1", "65.00"),
     ]
     assert "mostly of one class" in rows["imdb: pseudo_label"][2]
+    assert objectives.failures(["newsgroups", "imdb-labels"], [0, 1, 2, 3, 4], results) == {}
 
 
 def test_every_failure_of_the_results_is_explained(objectives: ModuleType) -> None:
     results = objectives.Results(config_dir().parent / objectives.RESULTS)
-    rows = objectives.failures([0, 1, 2, 3, 4], results)
+    rows = objectives.failures(objectives.PARTS, [0, 1, 2, 3, 4], results)
     assert rows
     assert [name for name, cells in rows.items() if not cells[2]] == []
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from uda.errors import UserError, memory_told
+from uda.errors import UserError, memory_told, unlike
 
 
 @pytest.mark.parametrize("ask", [lambda: torch.empty(1 << 60, dtype=torch.uint8), lambda: np.empty(1 << 60, np.uint8)])
@@ -34,3 +34,10 @@ def test_other_words_of_torch_are_known(text: str) -> None:
 def test_other_faults_stay_what_they_are() -> None:
     with pytest.raises(RuntimeError, match="shapes"), memory_told("Take less."):
         raise RuntimeError("shapes do not match")
+
+
+def test_of_thousands_of_classes_a_message_names_the_first_that_differ() -> None:
+    names = [str(number) for number in range(2000)]
+    assert unlike(names, names[1:]) == "none for '0'"
+    assert unlike(names, [*names, "x"]) == "some for 'x', no label"
+    assert unlike(names, ["7", "x", "y"]) == "none for '0', '1', '2', '3', '4', … and some for 'x', 'y', no label"

@@ -136,10 +136,11 @@ def finish(
 def _facts(settings: AdaptConfig, run: Adaptation, progress: AdaptProgress, new_head: bool) -> AdaptedFacts:
     data, model, adapt = settings.data, settings.model, settings.adapt
     on_hub = model.package is None and own_folder(model) is None
+    files = [str(one) for role in (data.unlabeled, data.labeled) if role is not None for one in np.atleast_1d(role)]
     return AdaptedFacts(
         encoder=encoder_name(model),
         base_model=model.name_or_path if on_hub else None,
-        data=source_name(data, data.labeled if data.unlabeled is None else data.unlabeled),
+        data=source_name(data, files),
         num_texts=len(run.corpus),
         num_steps=adapt.num_steps,
         mask_share=adapt.mask_share,

@@ -35,7 +35,7 @@ from uda.engine.sharding import shard
 from uda.engine.step import Models
 from uda.engine.tokenizer import fit_tokenizer
 from uda.engine.training import EvaluationRows, Training, supervised_steps
-from uda.errors import UserError
+from uda.errors import UserError, unlike
 from uda.instances import COMMON_KEYS
 from uda.objectives.base import Objective
 from uda.views import make_views
@@ -107,6 +107,12 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
             f"objective.supervised_steps={objective.supervised_steps:g}. Raise the former, lower the latter, or choose "
             "objective=supervised."
         )
+    if 0 < (ramp := getattr(objective, "coefficient_ramp", 0)) * num_steps <= alone:
+        log.warning(
+            "objective.coefficient_ramp=%g has no effect: it counts from the first step, and %d of the %d steps are on "
+            "labelled rows alone; raise it, or set 0",
+            *(ramp, alone, num_steps),
+        )
     for length in (alone, num_steps - alone):
         if length and settings.train.warmup >= max(length, 1):
             raise UserError(
@@ -133,8 +139,8 @@ def check_split(settings: TrainConfig, split: Split, objective: Objective) -> No
     descriptions = settings.data.label_descriptions
     if descriptions is not None and set(descriptions) != set(split.label_names):
         raise UserError(
-            f"data.label_descriptions: expected sentences for each of the labels {split.label_names}, found "
-            f"them for {list(descriptions)}. Give one or more for each label, or null."
+            f"data.label_descriptions: expected sentences for each of the {len(split.label_names)} labels, found "
+            f"{unlike(split.label_names, list(descriptions))}. Give one or more for each label, or null."
         )
 
 
@@ -177,8 +183,8 @@ def class_weights(settings: TrainConfig, split: Split) -> list[float] | None:
         by_name = {label_key(name): float(weight) for name, weight in wanted.items()}
         if set(by_name) != set(names):
             raise UserError(
-                f"train.class_weights: expected a weight for each of the labels {names}, found them for "
-                f"{list(by_name)}. Give one for each, or balanced, or null."
+                f"train.class_weights: expected a weight for each of the {len(names)} labels, found "
+                f"{unlike(names, list(by_name))}. Give one for each, or balanced, or null."
             )
         weights = [by_name[name] for name in names]
     if len(set(weights)) == 1:
@@ -192,12 +198,13 @@ def _warn_of_alignment(settings: TrainConfig, objective: Objective, split: Split
     """Equal class shares are the wrong aim where the labelled rows say that the classes are unbalanced."""
     counts = np.bincount(split.labeled.label, minlength=len(split.label_names))
     chosen = "alignment" in settings.objective  # SoftMatch always aligns
-    if getattr(objective, "alignment", None) == "uniform" and counts.max() >= _UNBALANCED * counts.min():
+    least, most = int(counts.argmin()), int(counts.argmax())
+    if getattr(objective, "alignment", None) == "uniform" and counts[most] >= _UNBALANCED * counts[least]:
         log.warning(
-            "%s brings the teacher's answers to equal class shares, but %s are labelled; where the unlabelled rows are "
-            "as unbalanced, %s",
+            "%s brings the teacher's answers to equal class shares, but %d of '%s' and %d of '%s' are labelled; where "
+            "the unlabelled rows are as unbalanced, %s",
             "objective.alignment=uniform" if chosen else type(objective).__name__,
-            ", ".join(f"{count} of '{name}'" for name, count in zip(split.label_names, counts, strict=True)),
+            *(counts[least], split.label_names[least], counts[most], split.label_names[most]),
             "set objective.alignment=none" if chosen else "choose one that need not, such as objective=freematch",
         )
 

@@ -21,11 +21,11 @@ from uda.engine.process import Process
 from uda.engine.progress import Progress
 from uda.engine.settings import Calibration, Select
 from uda.engine.training import Training, train
+from uda.errors import some_names
 
 log = logging.getLogger(__name__)
 
 _FEW_HELD_OUT = 100
-_NAMED = 5  # classes that a note names
 
 
 def fit(
@@ -71,11 +71,6 @@ def fit(
         f"; {fitted.note}" if fitted.note else "",
     )
     return method, fitted
-
-
-def some_names(names: list[str]) -> str:
-    """The first of some classes, as a message names them."""
-    return ", ".join(map(repr, names[:_NAMED])) + (", …" if len(names) > _NAMED else "")
 
 
 def _noted(fitted: Temperature, note: str) -> Temperature:

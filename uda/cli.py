@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from uda import overrides, run_directory, sweeps
 from uda.config import AdaptConfig, TrainConfig, config_dir, is_multirun, register
-from uda.errors import UserError
+from uda.errors import UserError, in_one_line
 from uda.files import remove_empty
 from uda.sweeps import Outcome, Sweep
 
@@ -116,6 +116,7 @@ def _guarded(
         keeps_notes = schema in (TrainConfig, AdaptConfig)
         noted = run_directory.failure_noted(folder, is_multirun()) if keeps_notes else nullcontext()
         try:
+            _check_sweep()
             with noted:
                 value = job(cfg)
         except Exception as error:
@@ -123,6 +124,8 @@ def _guarded(
                 if not is_multirun():
                     raise
                 log.exception("failed: %s", folder)
+            elif is_multirun():  # told again at the end, which may be hours away
+                log.error("failed: %s: %s", folder, in_one_line(error))
             remove_empty(folder)
             sweep.note(command, error)
             return None
@@ -130,6 +133,16 @@ def _guarded(
         return value
 
     return guarded
+
+
+def _check_sweep() -> None:
+    """Refuse a sweep's settings in a run that is none, which would train with one value of each key."""
+    name = HydraConfig.get().runtime.choices.get("sweep")
+    if name is not None and not is_multirun():
+        raise UserError(
+            f"+sweep={name}: expected -m (--multirun) beside it, which makes a job of each of its values, found a "
+            "single run. Add -m, or leave +sweep out."
+        )
 
 
 def _unfinished(error: Exception, outcomes: list[Outcome], schema: type, began: bool) -> tuple[int, str]:

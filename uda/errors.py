@@ -1,11 +1,13 @@
 """Errors that are the user's to mend, and the words that help to mend them."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 # In torch's words: of CUDA, cuBLAS, Linux, others.
 _NO_MEMORY = ("out of memory", "alloc_failed", "can't allocate memory", "cannot allocate memory", "not enough memory")
+
+_NAMED = 5  # classes that a message names
 
 
 class UserError(Exception):
@@ -14,6 +16,23 @@ class UserError(Exception):
 
 class TakenError(UserError):
     """What is to be written is another process's or another run's: nothing of this one is to be noted there."""
+
+
+def some_names(names: Sequence[str]) -> str:
+    """The first of some classes, as a message names them: there may be thousands."""
+    return ", ".join(map(repr, names[:_NAMED])) + (", …" if len(names) > _NAMED else "")
+
+
+def unlike(expected: Sequence[str], found: Sequence[str]) -> str:
+    """How the classes that something was found for differ from all of them."""
+    missing, more = (
+        [name for name in one if name not in set(other)] for one, other in ((expected, found), (found, expected))
+    )
+    parts = [
+        f"none for {some_names(missing)}" if missing else "",
+        f"some for {some_names(more)}, no label" if more else "",
+    ]
+    return " and ".join(filter(None, parts))
 
 
 def in_one_line(error: Exception) -> str:

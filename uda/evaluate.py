@@ -103,15 +103,16 @@ def _score(
 def show(scores: dict[str, Any]) -> None:
     """The scores, over all and by class, and where they lie, on standard error."""
     low, high = scores["accuracy_interval"]
+    width = max(20, *map(len, scores["per_class"]))
     lines = [
         f"\naccuracy {100 * scores['accuracy']:.2f} % (95 %: {100 * low:.2f} – {100 * high:.2f})   "
         f"macro-F1 {100 * scores['macro_f1']:.2f} %   "
         f"NLL {scores['nll']:.3f}   ECE {scores['ece']:.3f}   ({scores['num_rows']} test rows, {scores['precision']})",
-        f"{'class':20} {'precision':>9} {'recall':>9} {'F1':>9} {'rows':>7}",
+        f"{'class':{width}} {'precision':>9} {'recall':>9} {'F1':>9} {'rows':>7}",
     ]
     for name, one in scores["per_class"].items():
         numbers = " ".join(f"{100 * one[key]:7.2f} %" for key in ("precision", "recall", "f1"))
-        lines.append(f"{name:20} {numbers} {one['support']:7}")
+        lines.append(f"{name:{width}} {numbers} {one['support']:7}")
     print("\n".join([*lines, f"written to {scores['output']}"]), file=sys.stderr)
 
 

@@ -25,6 +25,7 @@ from uda.engine.settings import Calibration, Pooling, Select
 from uda.engine.sharding import load_weights, whole_model
 from uda.engine.tracking import write_hparams, write_image
 from uda.engine.training import Training, supervised_steps
+from uda.errors import some_names
 from uda.files import write_aside
 from uda.hparams import hparams
 from uda.objectives.base import Objective
@@ -64,7 +65,7 @@ def finish(
         "after": {key: selected[key] for key in ("nll", "ece")},
     }
     if unseen := [name for index, name in enumerate(names) if index not in calibrated.argmax(axis=1)]:
-        log.warning("no test row is answered %s: the model has not learnt these classes", calibrate.some_names(unseen))
+        log.warning("no test row is answered %s: the model has not learnt these classes", some_names(unseen))
     _log_gain(progress, supervised_steps(training.objective, settings.train.num_steps))
     num_tokens = int(process.gather_rows(np.array([progress.num_tokens])).sum())
     metrics = {

@@ -151,6 +151,10 @@ def _train(
     return Result(folder, metrics["final"], metrics["best"], metrics["selected"])
 
 
+# What is chosen for labelled rows alone, as few steps of many rows are, is no setting of the experiment's own recipe.
+_LENGTH = ("train.num_steps=", "train.batch_size=", "train.learning_rate=")
+
+
 def show(result: Result, overrides: list[str]) -> None:
     """The scores, where they lie, and what to try next, on standard error. `overrides`: what was typed."""
     scores, folder = result.selected, result.run_dir
@@ -162,12 +166,15 @@ def show(result: Result, overrides: list[str]) -> None:
         f"NLL {scores['nll']:.3f}   ECE {scores['ece']:.3f}   "
         f"({scores['num_rows']} test rows, step {scores['step']})",
         f"run directory: {shown}",
-        "",
-        "next:",
     ]
-    # Without the unlabelled rows, or what the experiment makes of them.
-    compared = [] if "objective=supervised" in overrides else ["objective=supervised"]
-    mine = ("objective", "hydra.run.dir", "train.overwrite")
+    if config.is_multirun():  # whose other jobs are what to compare with
+        print("", *lines, sep="\n", file=sys.stderr)
+        return
+    lines += ["", "next:"]
+    # Without the unlabelled rows, or what the experiment makes of them, in its own number of steps.
+    supervised = "objective=supervised" in overrides
+    compared = [] if supervised else ["objective=supervised"]
+    mine = ("objective", "hydra.run.dir", "train.overwrite", *(_LENGTH if supervised else ()))
     other = [override for override in overrides if not override.startswith(mine)]
     if not config.is_standard_input(overrides):  # which is read by now
         if config.primary_config() == "train":

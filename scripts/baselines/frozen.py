@@ -16,11 +16,12 @@ _SAVE_EVERY = 2_000  # texts: what a stop may cost
 class Embeddings:
     """Embeddings of texts as `SentenceTransformer.encode` makes them, kept in a file: made once for all draws.
 
-    last: so many tokens from a text's end are read, not as many from its start as the encoder's authors chose.
+    window: so many tokens are read of a text, and the side that is cut ("left" or "right"), as the experiment does it;
+    None: as many from its start as the encoder's authors chose.
     """
 
-    def __init__(self, encoder: str, path: Path, last: int | None = None) -> None:
-        self._encoder, self._path, self._last = encoder, path, last
+    def __init__(self, encoder: str, path: Path, window: tuple[int, str] | None = None) -> None:
+        self._encoder, self._path, self._window = encoder, path, window
         self._vectors: dict[str, np.ndarray] = {}
         self.seconds_a_text = 0.0
         if path.is_file():
@@ -36,8 +37,8 @@ class Embeddings:
             from sentence_transformers import SentenceTransformer  # a requirement of the baselines alone
 
             model = SentenceTransformer(self._encoder)
-            if self._last is not None:
-                model.max_seq_length, model.tokenizer.truncation_side = self._last, "left"
+            if self._window is not None:
+                model.max_seq_length, model.tokenizer.truncation_side = self._window
             for start in range(0, len(missing), _SAVE_EVERY):
                 some = list(missing)[start : start + _SAVE_EVERY]
                 begun = time.perf_counter()

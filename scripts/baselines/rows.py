@@ -6,12 +6,16 @@ import numpy as np
 
 from uda.config import compose, read_train
 from uda.data.splits import load_split
+from uda.data.tokens import truncation_side
 from uda.engine.locations import model_location
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Texts (cleaned) and labels (indices into `label_names`), and the folder of the experiment's encoder."""
+    """Texts (cleaned) and labels (indices into `label_names`), and the folder of the experiment's encoder.
+
+    window: how many tokens the experiment reads of a text, and the side that it cuts, "left" or "right".
+    """
 
     label_names: list[str]
     labeled: list[str]
@@ -22,6 +26,7 @@ class Draw:
     test: list[str]
     test_labels: np.ndarray
     encoder: str
+    window: tuple[int, str]
 
     def examples(self, described: bool) -> tuple[list[str], np.ndarray]:
         """The labelled texts and their labels; where `described`, the descriptions of the labels as more of them."""
@@ -47,4 +52,5 @@ def draw_of(overrides: list[str]) -> Draw:
         split.test.text.tolist(),
         split.test.label.to_numpy(),
         model_location(settings.model),
+        (settings.data.max_length, truncation_side(settings.data.truncation)),
     )

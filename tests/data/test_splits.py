@@ -622,7 +622,8 @@ def test_two_test_parts(write) -> None:
     with pytest.raises(UserError) as caught:
         load_split(DataSettings(labeled=path, test=path, num_test=2))
     assert str(caught.value) == (
-        f"Expected either data.test or data.num_test, found both ({path}, 2). Set data.num_test=0 to use data.test."
+        f"Expected either data.test or data.num_test, found both ({path}, 2). Set data.num_test=0 to use data.test, or "
+        "data.test=null to hold labelled rows back."
     )
 
 

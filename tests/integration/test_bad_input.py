@@ -399,7 +399,10 @@ def test_a_text_that_is_null_or_blank(refusal, tiny, review_files, text) -> None
 def test_descriptions_of_other_labels(refusal, tiny) -> None:
     others = [item for item in tiny if not item.startswith("data.label_descriptions")]
     message = refusal([*others, "data.label_descriptions={bad: [x], good: [y]}"])
-    assert "expected sentences for each of the labels ['neg', 'pos'], found them for " in message
+    assert (
+        "expected sentences for each of the 2 labels, found none for 'neg', 'pos' and some for 'bad', 'good', no label"
+        in (message)
+    )
 
 
 def test_a_model_without_tokenizer(refusal, tiny, tmp_path) -> None:

@@ -74,8 +74,8 @@ def test_weights_of_other_labels_are_refused(train: Callable[..., Any], tmp_path
     with pytest.raises(UserError) as caught:
         train((4, 4), "train.class_weights={neg: 1, good: 2}")
     assert str(caught.value) == (
-        "train.class_weights: expected a weight for each of the labels ['neg', 'pos'], found them for "
-        "['neg', 'good']. Give one for each, or balanced, or null."
+        "train.class_weights: expected a weight for each of the 2 labels, found none for 'pos' and some for 'good', no "
+        "label. Give one for each, or balanced, or null."
     )
     assert not (tmp_path / "run").exists()
 
@@ -85,7 +85,7 @@ def test_uniform_alignment_of_unbalanced_rows_is_warned_of(
     train: Callable[..., Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     warning = (
-        "objective.alignment=uniform brings the teacher's answers to equal class shares, but 6 of 'neg', 2 of 'pos' "
+        "objective.alignment=uniform brings the teacher's answers to equal class shares, but 2 of 'pos' and 6 of 'neg' "
         "are labelled; where the unlabelled rows are as unbalanced, set objective.alignment=none"
     )
     train((9, 3), "data.num_labeled=8", "data.balanced=false")
@@ -94,8 +94,23 @@ def test_uniform_alignment_of_unbalanced_rows_is_warned_of(
     train((9, 3), "data.num_labeled=8", "data.balanced=false", "objective.alignment=none")
     assert "equal class shares" not in caplog.text
     train((9, 3), "data.num_labeled=8", "data.balanced=false", "objective=softmatch")
-    assert "SoftMatch brings the teacher's answers to equal class shares, but 6 of" in caplog.text
+    assert "SoftMatch brings the teacher's answers to equal class shares, but 2 of 'pos' and 6 of" in caplog.text
     assert "as unbalanced, choose one that need not, such as objective=freematch" in caplog.text
     caplog.clear()
     train((4, 3), "data.num_labeled=null")
     assert "objective.alignment" not in caplog.text
+
+
+def test_a_ramp_that_ends_with_the_steps_on_labelled_rows_alone_is_told(
+    train: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of 4 steps 2 are on labelled rows alone: a ramp over half of the run is over, one over 0.6 is not."""
+    changes = ("objective.supervised_steps=2", "objective.coefficient_ramp=0.5")
+    train((4, 4), *changes)
+    warning = (
+        "objective.coefficient_ramp=0.5 has no effect: it counts from the first step, and 2 of the 4 steps are on "
+    )
+    assert warning in caplog.text
+    caplog.clear()
+    train((4, 4), *changes[:1], "objective.coefficient_ramp=0.6")
+    assert "coefficient_ramp" not in caplog.text

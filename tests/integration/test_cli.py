@@ -370,9 +370,26 @@ def test_a_supervised_run_is_told_to_be_compared_with_the_experiments_own_object
         (["+experiment=newsgroups", "seed=1"], "-m uda.train +experiment=newsgroups seed=1 objective=supervised\n"),
         (["+experiment=newsgroups", "objective=supervised"], "-m uda.train +experiment=newsgroups\n"),
         (["+experiment=imdb", "train.overwrite=true"], "-m uda.train +experiment=imdb objective=supervised\n"),
+        (  # the recipe has steps, batches and a rate of its own, which those of labelled rows alone do not suit
+            [
+                *("+experiment=imdb", "objective=supervised", "train.num_steps=12", "train.eval_every=null"),
+                *("train.batch_size=40", "train.learning_rate=1e-4"),
+            ],
+            "-m uda.train +experiment=imdb train.eval_every=null\n",
+        ),
     ):
         train.show(result, typed)
         assert offered in capsys.readouterr().err
+
+
+def test_jobs_of_a_sweep_are_not_told_what_to_run_next(capsys, monkeypatch) -> None:
+    scores = {"accuracy": 0.5, "accuracy_interval": [0.4, 0.6], "macro_f1": 0.5, "nll": 1.0, "ece": 0.1}
+    result = train.Result(Path("a/b"), {}, {}, {**scores, "num_rows": 10, "step": 3})
+    monkeypatch.setattr(train.config, "is_multirun", lambda: True)
+    train.show(result, ["+sweep=objectives", "+experiment=imdb"])
+    said = capsys.readouterr().err
+    assert said.endswith("run directory: a/b\n")
+    assert "accuracy 50.00 %" in said
 
 
 @pytest.mark.slow

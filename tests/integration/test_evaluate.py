@@ -94,6 +94,15 @@ def test_other_data_with_other_columns_and_labels(trained, tmp_path) -> None:
     assert [scores["per_class"][name]["support"] for name in ("neg", "pos")] == [2, 1]
 
 
+def test_columns_stand_below_each_other_whatever_the_classes_are_called(capsys) -> None:
+    one = {"precision": 0.5, "recall": 1.0, "f1": 0.25, "support": 7}
+    scores = {"accuracy": 0.5, "accuracy_interval": [0.4, 0.6], "macro_f1": 0.5, "nll": 1.0, "ece": 0.1}
+    names = {"pos": one, "comp.os.ms-windows.misc": one}
+    uda.evaluate.show({**scores, "num_rows": 14, "precision": "fp32", "per_class": names, "output": "out"})
+    head, *rows = capsys.readouterr().err.splitlines()[2:5]
+    assert {row.index(" 50.00 %") + len(" 50.00 %") for row in rows} == {head.index("precision") + len("precision")}
+
+
 def test_scores_are_not_written_over_those_of_a_run(trained) -> None:
     run, _ = trained
     before = (run / "metrics.json").read_bytes()

@@ -164,6 +164,14 @@ def test_a_missing_extra_is_one_message(tmp_path: Path, override: str, message: 
     assert done.stderr.endswith("Install the extra that brings it: pip install 'uda[sweep]'.\n")
 
 
+def test_the_settings_of_a_sweep_are_refused_in_a_single_run(quick, tmp_path, zygote) -> None:
+    done = zygote.run("-m", "uda.train", *quick, "+sweep=objectives", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("uda: +sweep=objectives: expected -m (--multirun) beside it"), done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.glob("outputs/**/config.yaml")) == []
+
+
 def test_an_interrupted_job_can_say_so_to_another_process() -> None:
     error = pickle.loads(pickle.dumps(Interrupted("stopped by SIGTERM", 143)))
     assert (str(error), error.exit_code) == ("stopped by SIGTERM", 143)
@@ -410,6 +418,7 @@ def test_optuna_gets_the_scores_of_the_runs_and_asks_for_the_same_trials_again(q
     failed = 5 - len(jobs)
     assert 0 < failed < 5
     assert f"uda: {failed} of 5 jobs failed:" in said
+    assert said.count("\nfailed: ") == failed  # when they fail, not at the end alone
     import optuna
 
     study = optuna.load_study(study_name="first", storage=f"sqlite:///{tmp_path}/study.db")

@@ -10,9 +10,11 @@ import pytest
 import torch
 from hydra.utils import get_class
 from torch import Tensor
+from torch.nn import functional as F
 
 from uda.config import compose
 from uda.objectives.base import Context, Objective
+from uda.objectives.teacher_memory import balancing_bias
 
 NUM_ROWS, STEPS, K = 14, 6, 4  # 1 / K, the start of many states, is exact
 NUM_STEPS = 100  # of the run; a horizon of 5 steps is 0.05 of it
@@ -307,7 +309,8 @@ def test_flexmatch_masks_once_a_label_is_more_frequent_than_none(make) -> None:
         (
             "pseudo_label",
             0.25,
-            "objective.threshold=0.25 masks nothing: with 4 classes every answer has a confidence of at least 0.25",
+            "objective.threshold=0.25 masks nothing by itself: with 4 classes every answer has a confidence of at "
+            "least 0.25",
         ),
         ("fixmatch", 0.95, None),
         ("pseudo_label", 0, None),
@@ -322,6 +325,18 @@ def test_a_threshold_that_keeps_or_masks_nothing_is_told(make, name: str, thresh
 @pytest.mark.parametrize("name", ["uda", "flexmatch", "softmatch"])
 def test_a_coefficient_of_zero_is_told(make, name: str) -> None:
     assert "coefficient=0 lets unlabelled text teach nothing" in str(make(name, coefficient=0.0).warning())
+
+
+def test_a_memory_of_few_rows_a_class_is_told_where_alignment_looks_at_it(make) -> None:
+    """512 sure answers, each of a class of its own: of 2,000 equal shares these classes have 512 / 2,000 in all."""
+    told = str(make("uda_weak_start", 2000, kept_share=None, prefill_rows=0).warning())
+    assert told.startswith("objective.memory_rows=512 is fewer than 8 for each of the 2000 classes: alignment makes")
+    assert make("uda_weak_start", 64).warning() is None
+    assert "classes: alignment" in str(make("uda_weak_start", 65).warning())
+    assert make("uda_weak_start", 65, alignment="none").warning() is None
+    answers = F.log_softmax(10.0 * torch.eye(2000)[:512], dim=-1)
+    assert answers.exp().amax(dim=1).mean() > 0.9
+    assert F.softmax(answers + balancing_bias(answers), dim=-1).amax(dim=1).mean() < 512 / 2000
 
 
 def test_fairness_teaches_without_the_coefficient(make) -> None:

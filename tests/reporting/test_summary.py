@@ -124,7 +124,7 @@ def test_notes_say_what_a_reader_must_know(make_run, summarised, tmp_path) -> No
         "No finite accuracy, so left out of its mean: 'd'.",
         "Settings and seed of an earlier run, so left out: 'c'.",
         "Runs were made in different places: fp32 on x86_64 (2), fp32 on EPYC (1).",
-        "In no group, since their config is missing or cannot be read: 1 failed.",
+        "In no group, since their config was not written (they were refused before) or cannot be read: 1 failed.",
     ]
 
 

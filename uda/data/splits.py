@@ -153,7 +153,7 @@ def _checked(settings: DataSettings) -> DataSettings:
     if settings.test is not None and settings.num_test:
         raise UserError(
             f"Expected either data.test or data.num_test, found both ({settings.test}, {settings.num_test}). "
-            "Set data.num_test=0 to use data.test."
+            "Set data.num_test=0 to use data.test, or data.test=null to hold labelled rows back."
         )
     if settings.num_labeled is not None and settings.labeled_ids is not None:
         raise UserError(

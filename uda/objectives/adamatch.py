@@ -24,7 +24,8 @@ class AdaMatch(Consistency):
     coefficient ramps up by a cosine, in the paper over the first half of the run.
 
     Left out: random logit interpolation, which is between the batch statistics of two domains, and the encoders here
-    have no batch normalisation.
+    have no batch normalisation; and the augmented copies of the labelled rows, on which the paper's supervised loss
+    stands too.
     """
 
     teacher_rows = "all"

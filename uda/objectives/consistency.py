@@ -9,7 +9,13 @@ from torch.nn import functional as F
 from uda.errors import UserError
 from uda.objectives.base import Context, Loss, Objective, PseudoLabels, at_least_float32, check_choice, check_number
 from uda.objectives.functional import TARGETS, annealed_cross_entropy, cross_entropy_with, ramp, targets_of
-from uda.objectives.teacher_memory import MAX_QUANTILE_VALUES, TeacherMemory, balancing_bias, class_quantiles
+from uda.objectives.teacher_memory import (
+    MAX_QUANTILE_VALUES,
+    MIN_ROWS_PER_CLASS,
+    TeacherMemory,
+    balancing_bias,
+    class_quantiles,
+)
 
 
 class RampOptions(TypedDict):
@@ -121,7 +127,19 @@ class Consistency(Objective):
     def warning(self) -> str | None:
         if self.coefficient == 0:
             return "objective.coefficient=0 lets unlabelled text teach nothing; objective=supervised is faster at that"
-        return self.threshold_warning()
+        return self.threshold_warning() or self.memory_warning()
+
+    def memory_warning(self) -> str | None:
+        """What is wrong with a memory that alignment looks at, which needs some rows of each class."""
+        if self.alignment == "none" or self.memory is None:
+            return None
+        if self.memory.capacity >= MIN_ROWS_PER_CLASS * self.num_classes:
+            return None
+        return (
+            f"objective.memory_rows={self.memory.capacity} is fewer than {MIN_ROWS_PER_CLASS} for each of the "
+            f"{self.num_classes} classes: alignment makes sure answers unsure where a class is in hardly a row; raise "
+            "it, or set objective.alignment=none"
+        )
 
     def threshold_warning(self) -> str | None:
         """What is wrong with the threshold, if the method has one that every row must reach."""
@@ -130,8 +148,8 @@ class Consistency(Objective):
             return f"objective.threshold={threshold:g} keeps hardly a row, so unlabelled text teaches little; lower it"
         if 0 < threshold <= 1 / self.num_classes:
             return (
-                f"objective.threshold={threshold:g} masks nothing: with {self.num_classes} classes every answer has a "
-                f"confidence of at least {1 / self.num_classes:.3g}"
+                f"objective.threshold={threshold:g} masks nothing by itself: with {self.num_classes} classes every "
+                f"answer has a confidence of at least {1 / self.num_classes:.3g}"
             )
         return None
 

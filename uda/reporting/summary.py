@@ -227,5 +227,8 @@ def _notes(runs: Sequence[Run], groups: Sequence[Group], chosen: Sequence[Group]
         parts = ", ".join(f"{precision} on {device} ({count})" for (precision, device), count in kinds.most_common())
         notes.append(f"Runs were made in different places: {parts}.")
     if apart := sum(not run.settings for run in runs):
-        notes.append(f"In no group, since their config is missing or cannot be read: {apart} failed.")
+        notes.append(
+            f"In no group, since their config was not written (they were refused before) or cannot be read: {apart} "
+            "failed."
+        )
     return notes
