@@ -137,6 +137,7 @@ def _facts(settings: AdaptConfig, run: Adaptation, progress: AdaptProgress, new_
     data, model, adapt = settings.data, settings.model, settings.adapt
     on_hub = model.package is None and own_folder(model) is None
     files = [str(one) for role in (data.unlabeled, data.labeled) if role is not None for one in np.atleast_1d(role)]
+    files = list(dict.fromkeys(files))  # unlabelled rows may be the rest of the labelled ones
     return AdaptedFacts(
         encoder=encoder_name(model),
         base_model=model.name_or_path if on_hub else None,

@@ -67,6 +67,7 @@ def test_perplexity_falls_and_the_directory_tells_of_it(adapted: Path) -> None:
     assert (adapted / "config.yaml").read_text().startswith("# To repeat this run:\n# python -m uda.adapt --config-dir")
     card = (adapted / "model/README.md").read_text()
     assert f"{metrics['before']['perplexity']:.1f} before, {metrics['after']['perplexity']:.1f} after." in card
+    assert "on 62 texts of <code>unlabeled.jsonl, train.csv</code>" in card  # 54 of the one and 8 of the other
     names = {path.name for path in adapted.iterdir()}
     assert names == {"adapt.log", "checkpoints", "config.yaml", "metrics.json", "model", "split.json", "tensorboard"}
 
