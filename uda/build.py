@@ -295,9 +295,12 @@ def build_training(
 
 
 def _start_head(settings: TrainConfig, split: Split, model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
-    sentences = {}
-    assert settings.data.label_descriptions is not None
-    for name, texts in settings.data.label_descriptions.items():
-        store = tokens_of(texts, tokenizer, settings.data)
-        sentences[name] = pad_rows([store[row] for row in range(len(store))], tokenizer.pad_token_id)
+    descriptions = settings.data.label_descriptions
+    assert descriptions is not None
+    # All at once: a token cache for each of many classes would be as many folders.
+    store = tokens_of([text for texts in descriptions.values() for text in texts], tokenizer, settings.data)
+    sentences, start = {}, 0
+    for name, texts in descriptions.items():
+        sentences[name] = pad_rows([store[start + row] for row in range(len(texts))], tokenizer.pad_token_id)
+        start += len(texts)
     start_head_from_descriptions(model, sentences, settings.model.description_scale, split.label_names)

@@ -14,7 +14,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from transformers import AutoTokenizer
 
+import uda.build
 import uda.train
 from uda.config import compose
 from uda.engine import training
@@ -420,3 +422,25 @@ def test_a_class_that_is_never_answered_is_named(
     run([*tiny, equal, "train.num_steps=0"], tmp_path / "run")
     assert set(pd.read_parquet(tmp_path / "run/predictions.parquet").prediction) == {"neg"}
     assert "no test row is answered 'pos': the model has not learnt these classes" in caplog.text
+
+
+def test_descriptions_of_all_classes_are_read_at_once_each_class_its_own(
+    tiny: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of one class and one of the other: one folder in the token cache, and the tokens of each class its own."""
+    seen: dict[str, torch.Tensor] = {}
+    start = uda.build.start_head_from_descriptions
+
+    def spy(model, sentences, *rest) -> None:
+        seen.update({name: tokens.ids.clone() for name, tokens in sentences.items()})
+        start(model, sentences, *rest)
+
+    monkeypatch.setattr(uda.build, "start_head_from_descriptions", spy)
+    monkeypatch.setenv("UDA_CACHE", str(tmp_path / "cache"))
+    described = "data.label_descriptions={neg: [awful, awful bad film], pos: [great]}"
+    overrides = [*(item for item in tiny if not item.startswith("objective.")), "train.num_steps=0"]
+    result = run([*overrides, described, "objective=supervised", "augment=none"], tmp_path / "run")
+    tokenizer = AutoTokenizer.from_pretrained(result.run_dir / "model")
+    for name, texts in {"neg": ["awful", "awful bad film"], "pos": ["great"]}.items():
+        assert seen[name].tolist() == tokenizer(texts, padding=True)["input_ids"]
+    assert len(list((tmp_path / "cache/tokens").iterdir())) == 4  # descriptions, labelled, unlabelled and test rows
