@@ -85,14 +85,14 @@ def test_five_kills_leave_no_trace(tiny: list[str], tmp_path: Path, zygote: Any)
 
 # A training that dies before its n-th operation on a file of the run directory, and counts them: `counts n override…`.
 COUNTED = """
-import os, signal, sys
+import os, signal, sys, threading
 import uda.train
 from uda.config import compose
 
 EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "fcntl.flock")
 counts, number, *overrides = sys.argv[1:]
 folder = counts.removesuffix(".counts")
-pipe, count = os.open(counts, os.O_RDWR | os.O_CREAT), 0
+pipe, count, lock = os.open(counts, os.O_RDWR | os.O_CREAT), 0, threading.Lock()
 
 def hook(event, arguments):
     global count
@@ -102,10 +102,11 @@ def hook(event, arguments):
     if isinstance(path, int):  # of flock and of some opens: only the first run waits for locks of the caches
         path = os.readlink(f"/proc/self/fd/{path}")
     if os.fsdecode(path).startswith(f"{folder}/"):
-        count += 1
-        os.pwrite(pipe, str(count).encode().rjust(9), 0)
-        if count == int(number):
-            os.kill(os.getpid(), signal.SIGKILL)
+        with lock:  # TensorBoard's thread counts too, and each number is one thread's
+            count += 1
+            os.pwrite(pipe, str(count).encode().rjust(9), 0)
+            if count == int(number):
+                os.kill(os.getpid(), signal.SIGKILL)
 
 sys.addaudithook(hook)
 uda.train.run(compose("train", [*overrides, f"hydra.run.dir={folder}"]))
