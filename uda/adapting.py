@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from uda import build
 from uda.config import AdaptConfig
 from uda.data.masking import Corpus, Masker
 from uda.data.splits import Split
@@ -22,7 +21,7 @@ from uda.engine.model import enable_gradient_checkpointing, move
 from uda.engine.process import Process
 from uda.errors import UserError
 from uda.finish import source_name
-from uda.views import original_tokens
+from uda.views import original_tokens, tokens_of_rows
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +74,7 @@ def build_adaptation(
             len(numbers),
             passes,
         )
-    stores = [original_tokens(split.unlabeled, tokenizer, data), build.tokens_of_rows(split.labeled, tokenizer, data)]
+    stores = [original_tokens(split.unlabeled, tokenizer, data), tokens_of_rows(split.labeled, tokenizer, data)]
     pad_id = tokenizer.pad_token_id
     corpus = Corpus(stores, numbers, masker, pad_id)
     measured = Corpus(stores[:1], held_out.index.to_numpy(), masker, pad_id)

@@ -2,12 +2,11 @@
 
 import copy
 import logging
-from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 from transformers import PreTrainedTokenizerBase
 
@@ -16,10 +15,7 @@ from uda.augmenting import make_copies
 from uda.checks import label_key
 from uda.config import TrainConfig
 from uda.data.batches import PairedRows, pad_rows
-from uda.data.cache import cache_dir
-from uda.data.settings import DataSettings
 from uda.data.splits import Split
-from uda.data.tokens import TokenStore, tokenize
 from uda.engine.attention import fastest_kernels
 from uda.engine.locations import own_folder
 from uda.engine.model import (
@@ -38,7 +34,7 @@ from uda.engine.training import EvaluationRows, Training, supervised_steps
 from uda.errors import UserError, unlike
 from uda.instances import COMMON_KEYS
 from uda.objectives.base import Objective
-from uda.views import make_views
+from uda.views import make_views, tokens_of, tokens_of_rows
 
 log = logging.getLogger(__name__)
 
@@ -209,23 +205,6 @@ def _warn_of_alignment(settings: TrainConfig, objective: Objective, split: Split
         )
 
 
-def tokens_of(
-    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, data: DataSettings, pairs: Sequence[str] | None = None
-) -> TokenStore:
-    """The token store of texts, or of pairs of texts, under the config's length and truncation."""
-    return tokenize(texts, tokenizer, data.max_length, data.truncation, cache_dir(), pairs)
-
-
-def tokens_of_rows(rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, data: DataSettings) -> TokenStore:
-    """The token store of a split's rows."""
-    return tokens_of(list(rows.text), tokenizer, data, pairs_of(rows))
-
-
-def pairs_of(rows: pd.DataFrame) -> list[str] | None:
-    """The second texts of rows that are pairs."""
-    return list(rows.text_pair) if "text_pair" in rows else None
-
-
 def build_training(
     settings: TrainConfig,
     split: Split,
@@ -299,8 +278,7 @@ def _start_head(settings: TrainConfig, split: Split, model: Any, tokenizer: PreT
     assert descriptions is not None
     # All at once: a token cache for each of many classes would be as many folders.
     store = tokens_of([text for texts in descriptions.values() for text in texts], tokenizer, settings.data)
-    sentences, start = {}, 0
-    for name, texts in descriptions.items():
-        sentences[name] = pad_rows([store[start + row] for row in range(len(texts))], tokenizer.pad_token_id)
-        start += len(texts)
+    rows = map(store.__getitem__, range(len(store)))
+    padding = tokenizer.pad_token_id
+    sentences = {name: pad_rows(list(islice(rows, len(texts))), padding) for name, texts in descriptions.items()}
     start_head_from_descriptions(model, sentences, settings.model.description_scale, split.label_names)

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.image import imsave
 from transformers import PreTrainedTokenizerBase
 
-from uda import build, calibrate
+from uda import calibrate
 from uda.config import TrainConfig
 from uda.data.settings import DataSettings, Source
 from uda.data.splits import Split
@@ -29,6 +29,7 @@ from uda.errors import some_names
 from uda.files import write_aside
 from uda.hparams import hparams
 from uda.objectives.base import Objective
+from uda.views import tokens_of_rows
 
 log = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ def _select(
     assert split.test is not None
     assert progress.last_probs is not None
     student, role, names = training.models.student, training.evaluation.role, split.label_names
-    store = build.tokens_of_rows(split.test, tokenizer, settings.data)
+    store = tokens_of_rows(split.test, tokenizer, settings.data)
     labels = split.test.label.to_numpy()
 
     def predict_test() -> np.ndarray:

@@ -1,18 +1,19 @@
-"""The two views of the unlabelled rows: their texts as they are, and their augmented copies, as tokens."""
+"""Texts as tokens: a split's rows, and the two views of the unlabelled ones, as they are and as augmented copies."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from transformers import PreTrainedTokenizerBase
 
 from uda.copies import Copies
 from uda.data.cache import cache_dir, cached_folder
 from uda.data.rows import Rows
 from uda.data.settings import DataSettings, Truncation
-from uda.data.tokens import CHUNK, Chunk, TokenStore, tokenize_chunks
+from uda.data.tokens import CHUNK, Chunk, TokenStore, tokenize, tokenize_chunks
 from uda.engine.tracking import SamplePair
 
 _NUM_SAMPLES, _MAX_EXCERPT = 4, 400  # rows and characters to look at in TensorBoard
@@ -49,6 +50,18 @@ def original_tokens(rows: Rows, tokenizer: PreTrainedTokenizerBase, data: DataSe
     names = ["text", "text_pair"][: 2 if rows.paired else 1]
     originals = ((texts, pairs[0] if pairs else None) for texts, *pairs in rows.columns(names, CHUNK))
     return _tokens(originals, rows.paired, rows.content, tokenizer, data)
+
+
+def tokens_of(
+    texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, data: DataSettings, pairs: Sequence[str] | None = None
+) -> TokenStore:
+    """The token store of texts, or of pairs of texts, under the config's length and truncation."""
+    return tokenize(texts, tokenizer, data.max_length, data.truncation, cache_dir(), pairs)
+
+
+def tokens_of_rows(rows: pd.DataFrame, tokenizer: PreTrainedTokenizerBase, data: DataSettings) -> TokenStore:
+    """The token store of a split's rows."""
+    return tokens_of(list(rows.text), tokenizer, data, list(rows.text_pair) if "text_pair" in rows else None)
 
 
 def _tokens(
