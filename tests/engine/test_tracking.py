@@ -162,6 +162,16 @@ def test_speed_is_counted_from_one_look_to_the_next(tmp_path: Path, monkeypatch)
     assert events.Scalars("speed/padding_share")[0].value == pytest.approx(0.25)
 
 
+def test_a_start_in_the_second_of_another_waits_for_the_next(tmp_path: Path) -> None:
+    """Of two files of one second the names say which is read first, 10 before 9, not when they were begun."""
+    process = Process.start(Precision.fp32)
+    for first_step in (0, 3):
+        with Tracker(tmp_path, process, ["a", "b"], WORK, first_step, 10, 1):
+            pass
+    seconds = [path.name.split(".")[3] for path in tmp_path.iterdir()]
+    assert len(set(seconds)) == 2
+
+
 def test_many_classes_have_no_picture_and_few_have(tmp_path: Path) -> None:
     process = Process.start(Precision.fp32)
     for size in (2, 201):

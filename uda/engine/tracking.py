@@ -70,6 +70,9 @@ class Tracker:
         if process.is_main:
             from torch.utils.tensorboard import SummaryWriter
 
+            # Files are read in the order of their names, which of one second and process may be another than theirs.
+            while any(folder.glob(f"events.out.tfevents.{int(time.time()):010d}.*")):
+                time.sleep(0.05)
             # The steps that a killed start took after its last checkpoint are shown anew; 0: all that it showed.
             self.writer = SummaryWriter(str(folder), purge_step=first_step + 1 if first_step else 0, flush_secs=10)
         self.bar = tqdm(
